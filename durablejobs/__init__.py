@@ -1,0 +1,141 @@
+"""durablejobs: background jobs in one SQLite file. No broker, no server.
+
+The names below are the public face. They are imported when first used, so that `durablejobs --help` does not pay
+for SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .app import DurableJobs, Handler
+    from .backoff import Backoff
+    from .client import EnqueueOptions
+    from .clock import Clock
+    from .config import FOREVER, DatabaseConfig, JobDefaults, Retention, WorkerConfig
+    from .errors import (
+        ArgumentsError,
+        CommitUnknownError,
+        ConfigurationError,
+        DatabaseBusyError,
+        DatabaseError,
+        DatabaseNotFoundError,
+        DatabaseReplacedError,
+        DatabaseUnusableError,
+        DiskFullError,
+        DuplicateJobError,
+        DurableJobsError,
+        IllegalActError,
+        JobCancelledError,
+        JobFailedError,
+        JobNotFoundError,
+        RegistrationError,
+        SchemaError,
+        UnknownHandlerError,
+        WaitTimeoutError,
+    )
+    from .executor import CurrentJob, current_job
+    from .jobs import EnqueuedBatch, Job, JobError, JobFilter, QueueStatistics, WorkerRecord
+    from .outcomes import Cancel, Fail, Retry, Snooze
+    from .statuses import Status
+    from .worker import Worker, WorkerReport
+
+_HOMES = {
+    "app": ("DurableJobs", "Handler"),
+    "backoff": ("Backoff",),
+    "client": ("EnqueueOptions",),
+    "clock": ("Clock",),
+    "config": ("FOREVER", "DatabaseConfig", "JobDefaults", "Retention", "WorkerConfig"),
+    "errors": (
+        "ArgumentsError",
+        "CommitUnknownError",
+        "ConfigurationError",
+        "DatabaseBusyError",
+        "DatabaseError",
+        "DatabaseNotFoundError",
+        "DatabaseReplacedError",
+        "DatabaseUnusableError",
+        "DiskFullError",
+        "DuplicateJobError",
+        "DurableJobsError",
+        "IllegalActError",
+        "JobCancelledError",
+        "JobFailedError",
+        "JobNotFoundError",
+        "RegistrationError",
+        "SchemaError",
+        "UnknownHandlerError",
+        "WaitTimeoutError",
+    ),
+    "executor": ("CurrentJob", "current_job"),
+    "jobs": ("EnqueuedBatch", "Job", "JobError", "JobFilter", "QueueStatistics", "WorkerRecord"),
+    "outcomes": ("Cancel", "Fail", "Retry", "Snooze"),
+    "statuses": ("Status",),
+    "worker": ("Worker", "WorkerReport"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "FOREVER",
+    "ArgumentsError",
+    "Backoff",
+    "Cancel",
+    "Clock",
+    "CommitUnknownError",
+    "ConfigurationError",
+    "CurrentJob",
+    "DatabaseBusyError",
+    "DatabaseConfig",
+    "DatabaseError",
+    "DatabaseNotFoundError",
+    "DatabaseReplacedError",
+    "DatabaseUnusableError",
+    "DiskFullError",
+    "DuplicateJobError",
+    "DurableJobs",
+    "DurableJobsError",
+    "EnqueueOptions",
+    "EnqueuedBatch",
+    "Fail",
+    "Handler",
+    "IllegalActError",
+    "Job",
+    "JobCancelledError",
+    "JobDefaults",
+    "JobError",
+    "JobFailedError",
+    "JobFilter",
+    "JobNotFoundError",
+    "QueueStatistics",
+    "RegistrationError",
+    "Retention",
+    "Retry",
+    "SchemaError",
+    "Snooze",
+    "Status",
+    "UnknownHandlerError",
+    "WaitTimeoutError",
+    "Worker",
+    "WorkerConfig",
+    "WorkerRecord",
+    "WorkerReport",
+    "__version__",
+    "current_job",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'durablejobs' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

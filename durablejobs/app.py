@@ -1,0 +1,204 @@
+"""The public object: wires the rest together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+
+from .backoff import BackoffRule
+from .client import Client, EnqueueOptions
+from .clock import Clock
+from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
+from .executor import Executor
+from .jobs import EnqueuedBatch, Job, JobFilter, QueueStatistics
+from .reading import Reader
+from .registry import HandlerDefinition, HandlerOptions, Registry
+from .store import Store
+from .worker import Worker, WorkerReport
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DurableJobs:
+    """Background jobs in one SQLite file: the handlers of this process, and the queue they work on.
+
+    `database` is a path, or a SQLAlchemy URL of SQLite. It is opened at the first use; a missing or empty file
+    becomes a queue then, unless `create` is False. Safe to use from many threads.
+    """
+
+    def __init__(
+        self,
+        database: str | os.PathLike[str],
+        *,
+        defaults: JobDefaults | None = None,
+        database_config: DatabaseConfig | None = None,
+        clock: Clock | None = None,
+        create: bool = True,
+    ) -> None:
+        self._defaults = defaults or JobDefaults()
+        self._database_config = database_config
+        self._clock = clock
+        self._registry = Registry()
+        self._connect(database, create)
+
+    def _connect(self, database: str | os.PathLike[str], create: bool) -> None:
+        self._store = Store(database, self._database_config, self._clock, create)
+        self._reader = Reader(self._store)
+        self._client = Client(self._store, self._registry, self._defaults, self._reader)
+
+    def move_to(self, database: str | os.PathLike[str], *, create: bool = True) -> None:
+        """Work on another database from now on; the handlers stay. `durablejobs worker --db` does this."""
+        self._store.close()
+        self._connect(database, create)
+
+    # Handlers
+
+    @overload
+    def handler(self, name: Callable[P, R], /) -> Handler[P, R]: ...
+
+    @overload
+    def handler(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        backoff: BackoffRule | None = None,
+    ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
+
+    def handler(self, name: Any = None, /, **options: Any) -> Any:
+        """Register a function as the handler of its jobs; without a name, under its own.
+
+        Options are what its jobs get unless their enqueue says otherwise: queue, priority, max_attempts, backoff
+        (a `Backoff`, or a function of the attempt that returns seconds). Raises `RegistrationError`.
+        """
+        if callable(name):
+            return Handler(self, self._registry.register(None, name, HandlerOptions()))
+        chosen = HandlerOptions(**checked_options(HandlerOptions, options))
+
+        def decorate(function: Callable[P, R]) -> Handler[P, R]:
+            return Handler(self, self._registry.register(name, function, chosen))
+
+        return decorate
+
+    @property
+    def handler_names(self) -> list[str]:
+        """The names of the registered handlers, sorted."""
+        return self._registry.names
+
+    # Writing
+
+    def enqueue(self, handler: str, /, *args: Any, **kwargs: Any) -> Job:
+        """Store a job by the handler's name; when it returns, the job is on disk. See `Client.enqueue`."""
+        return self._client.enqueue(handler, *args, **kwargs)
+
+    def enqueue_many(self, handler: str, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
+        """Store one job for each item, a list or tuple of args or a dict of kwargs, in one transaction."""
+        return self._client.enqueue_many(handler, items)
+
+    def client(self, options: EnqueueOptions | None = None) -> Client:
+        """Return the write verbs with these options."""
+        return self._client if options is None else self._client.with_options(options)
+
+    def using(self, **options: Any) -> Client:
+        """Return the write verbs with call-time options: see `EnqueueOptions`."""
+        return self._client.using(**options)
+
+    def cancel(self, job_id: int) -> Job:
+        """Cancel a job that has not ended; one that runs is asked to stop."""
+        return self._client.cancel(job_id)
+
+    def retry(self, job_id: int) -> Job:
+        """Make an ended or scheduled job pending again, with at least one more attempt."""
+        return self._client.retry(job_id)
+
+    def delete(self, job_id: int) -> None:
+        """Delete a job that does not run, and its errors."""
+        self._client.delete(job_id)
+
+    # Reading
+
+    def get(self, job_id: int) -> Job:
+        """Return one job. Raises `JobNotFoundError`."""
+        return self._reader.get(job_id)
+
+    def list(self, wanted: JobFilter | None = None, limit: int = 50, before: int | None = None) -> list[Job]:
+        """Return jobs that match, newest first."""
+        return self._reader.list(wanted, limit, before)
+
+    def statistics(self, minutes: float = 5.0) -> list[QueueStatistics]:
+        """Return counts by queue and status, and endings per minute over the last minutes."""
+        return self._reader.statistics(minutes)
+
+    # Working
+
+    def worker(self, config: WorkerConfig | None = None, **options: Any) -> Worker:
+        """Return a worker for this database and these handlers; options are the fields of `WorkerConfig`."""
+        chosen = config or WorkerConfig(**checked_options(WorkerConfig, options))
+        return Worker(self._store, Executor(self._registry, self._defaults), chosen)
+
+    def work(self, config: WorkerConfig | None = None, **options: Any) -> WorkerReport:
+        """Run a worker in this process until it is stopped by a signal, or done (`burst`, `max_jobs`)."""
+        return self.worker(config, **options).run()
+
+    # The database
+
+    def migrate(self) -> bool:
+        """Create or upgrade the tables, also in your application's own file; return whether there was work to do."""
+        return self._store.migrate()
+
+    def close(self) -> None:
+        """Close every connection; the next use opens the database again."""
+        self._store.close()
+
+    @property
+    def location(self) -> str:
+        """The absolute path of the database."""
+        return self._store.location
+
+    def __repr__(self) -> str:
+        return f"<DurableJobs {self.location} with {len(self._registry)} handlers>"
+
+
+class Handler(Generic[P, R]):
+    """A registered function: calling it stays a plain call, `.enqueue` stores a job that calls it."""
+
+    def __init__(self, app: DurableJobs, definition: HandlerDefinition, options: EnqueueOptions | None = None) -> None:
+        self._app = app
+        self._definition = definition
+        self._options = options
+        self.__name__ = definition.name
+        self.__doc__ = definition.function.__doc__
+        self.__wrapped__: Callable[P, R] = definition.function
+
+    @property
+    def name(self) -> str:
+        """The name its jobs carry."""
+        return self._definition.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.__wrapped__(*args, **kwargs)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Store a job that calls this handler; when it returns, the job is on disk. See `Client.enqueue`."""
+        return self._client().enqueue(self.name, *args, **kwargs)
+
+    def enqueue_many(self, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
+        """Store one job for each item, a list or tuple of args or a dict of kwargs, in one transaction."""
+        return self._client().enqueue_many(self.name, items)
+
+    def using(self, **options: Any) -> Self:
+        """Return the same handler with call-time options: see `EnqueueOptions`."""
+        changed = replace(self._options or EnqueueOptions(), **checked_options(EnqueueOptions, options))
+        return type(self)(self._app, self._definition, changed)
+
+    def _client(self) -> Client:
+        return self._app.client(self._options)
+
+    def __repr__(self) -> str:
+        return f"<Handler {self.name}>"

@@ -1,0 +1,274 @@
+"""The write verbs: enqueue, and what a person does to jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from .arguments import encode_json
+from .backoff import LONGEST_DELAY
+from .clock import to_text
+from .config import (
+    JobDefaults,
+    checked_max_attempts,
+    checked_name,
+    checked_number,
+    checked_options,
+    checked_priority,
+    checked_unique_key,
+    parsed_job_id,
+)
+from .errors import ArgumentsError, ConfigurationError, JobNotFoundError
+from .jobs import EnqueuedBatch, Job, JobSource, NewJob
+from .registry import HandlerDefinition, HandlerOptions, Registry
+from .statuses import Status
+from .store import Store
+
+_NO_OPTIONS = HandlerOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueOptions:
+    """What `using(…)` takes. None: the handler's, else the app's default."""
+
+    queue: str | None = None
+    priority: int | None = None
+    """Higher runs sooner."""
+    max_attempts: int | None = None
+    delay: float | timedelta | None = None
+    """Not before so many seconds from now."""
+    run_at: datetime | None = None
+    """Not before this moment; aware."""
+    unique_key: str | None = None
+    """At most one live job has it; enqueueing another returns the one that is there."""
+    meta: Mapping[str, Any] | None = None
+    """A JSON object that travels with the job."""
+    connection: Any = None
+    """Enqueue in your own transaction: a SQLAlchemy Connection or Session, or a `sqlite3.Connection`."""
+    check: bool = True
+    """Whether the handler must be known here, when this process knows handlers at all."""
+
+    def __post_init__(self) -> None:
+        if self.queue is not None:
+            checked_name(self.queue, "queue")
+        if self.priority is not None:
+            checked_priority(self.priority)
+        if self.max_attempts is not None:
+            checked_max_attempts(self.max_attempts)
+        if self.unique_key is not None:
+            checked_unique_key(self.unique_key)
+        if self.delay is not None and self.run_at is not None:
+            raise ConfigurationError("delay", "and run_at exclude each other; give one of them")
+        if self.run_at is not None:
+            _check_run_at(self.run_at)
+        if self.delay is not None:
+            seconds = self.delay.total_seconds() if isinstance(self.delay, timedelta) else self.delay
+            checked_number(seconds, "delay", 0, LONGEST_DELAY)
+
+    def due(self, now: datetime) -> datetime:
+        """Return the moment before which the job does not run."""
+        if self.run_at is not None:
+            return self.run_at.astimezone(UTC)
+        if self.delay is None:
+            return now
+        return now + (self.delay if isinstance(self.delay, timedelta) else timedelta(seconds=self.delay))
+
+
+def _check_run_at(run_at: object) -> None:
+    if not isinstance(run_at, datetime):
+        raise ConfigurationError("run_at", f"must be a datetime, not {run_at!r}")
+    if run_at.tzinfo is None:
+        raise ConfigurationError(
+            "run_at", f"{run_at} has no time zone; write for example {run_at.replace(tzinfo=UTC)!r}"
+        )
+    try:
+        run_at.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError("run_at", f"{run_at} is outside of the years 1 to 9999 in UTC") from None
+
+
+class Client:
+    """Enqueues into one store, with the options given to `using`."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        defaults: JobDefaults,
+        source: JobSource,
+        options: EnqueueOptions | None = None,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._defaults = defaults
+        self._source = source
+        self._options = options or EnqueueOptions()
+
+    def using(self, **options: Any) -> Self:
+        """Return the same with these options; see `EnqueueOptions`."""
+        return self.with_options(replace(self._options, **checked_options(EnqueueOptions, options)))
+
+    def with_options(self, options: EnqueueOptions) -> Self:
+        """Return the same with exactly these options."""
+        return type(self)(self._store, self._registry, self._defaults, self._source, options)
+
+    def enqueue(self, handler: str, /, *args: Any, **kwargs: Any) -> Job:
+        """Store a job for the handler of this name; when it returns, the job is on disk.
+
+        With `using(connection=…)` the job is part of that transaction instead. Raises `ArgumentsError`,
+        `UnknownHandlerError`, or a `DatabaseError`; then nothing was stored (`CommitUnknownError`: unknown).
+        """
+        now = self._store.clock.now()
+        new_job = self.new_job(handler, args, kwargs, now)
+        if self._options.connection is not None:
+            job_id, stored = self._store.insert_in(self._options.connection, new_job)
+        else:
+            job_id, stored = self._store.insert(new_job)
+            if not stored:
+                existing = self._store.get(job_id)
+                if existing is not None:
+                    return replace(existing, is_duplicate=True, source=self._source)
+        return self._as_job(job_id, new_job, now, is_duplicate=not stored)
+
+    def enqueue_many(self, handler: str, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
+        """Store one job for each item, a list or tuple of args or a dict of kwargs, all in one transaction.
+
+        Items are taken one by one and none is held back, so any number of them takes constant memory; the write
+        lock is held meanwhile. A bad item is named by its index, and then nothing is stored.
+        """
+        if self._options.unique_key is not None:
+            raise ConfigurationError("unique_key", "all items of enqueue_many would have the same; enqueue singly")
+        now = self._store.clock.now()
+        return self._insert_all(self._new_jobs(handler, items, now))
+
+    def _insert_all(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
+        if self._options.connection is not None:
+            return self._store.insert_many_in(self._options.connection, new_jobs)
+        return self._store.insert_many(new_jobs)
+
+    def _new_jobs(self, handler: str, items: Iterable[Any], now: datetime) -> Iterator[NewJob]:
+        definition = self._definition(handler)
+        template = self._template(handler, definition, now)
+        for index, item in enumerate(items):
+            try:
+                args, kwargs = _split(item)
+                yield self._filled(template, definition, args, kwargs)
+            except ArgumentsError as error:
+                raise ArgumentsError(f"item {index}", str(error)) from None
+
+    def new_job(self, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: datetime) -> NewJob:
+        """Return the checked row of a job, without storing it."""
+        definition = self._definition(handler)
+        return self._filled(self._template(handler, definition, now), definition, args, kwargs)
+
+    def _definition(self, handler: str) -> HandlerDefinition | None:
+        checked_name(handler, "handler")
+        if self._options.check and len(self._registry):
+            return self._registry.get(handler)
+        return self._registry.find(handler)
+
+    def _template(self, handler: str, definition: HandlerDefinition | None, now: datetime) -> NewJob:
+        """Return the row but for args and kwargs."""
+        chosen, defaults = self._options, self._defaults
+        own = definition.options if definition is not None else _NO_OPTIONS
+        due = chosen.due(now)
+        return NewJob(
+            handler=handler,
+            queue=chosen.queue or own.queue or defaults.queue,
+            args="[]",
+            kwargs="{}",
+            status=Status.PENDING.value if due <= now else Status.SCHEDULED.value,
+            priority=_first(chosen.priority, own.priority, defaults.priority),
+            run_at=to_text(due),
+            max_attempts=_first(chosen.max_attempts, own.max_attempts, defaults.max_attempts),
+            unique_key=chosen.unique_key,
+            timeout=None,
+            meta="{}" if chosen.meta is None else encode_json(dict(chosen.meta), "meta", defaults.args_limit),
+            created_at=to_text(now),
+        )
+
+    def _filled(
+        self, template: NewJob, definition: HandlerDefinition | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> NewJob:
+        if definition is not None:
+            definition.check_arguments(args, kwargs)
+        limit = self._defaults.args_limit
+        return template._replace(
+            args=encode_json(args, "args", limit),
+            kwargs=encode_json(kwargs, "kwargs", limit) if kwargs else "{}",
+        )
+
+    def _as_job(self, job_id: int, row: NewJob, now: datetime, is_duplicate: bool) -> Job:
+        """Return the record of a row that was just stored, without reading it again."""
+        return Job(
+            id=job_id,
+            handler=row.handler,
+            queue=row.queue,
+            args=json.loads(row.args),
+            kwargs=json.loads(row.kwargs),
+            status=Status(row.status),
+            priority=row.priority,
+            run_at=self._options.due(now),
+            attempt=0,
+            max_attempts=row.max_attempts,
+            crashes=0,
+            worker_id=None,
+            lease_expires_at=None,
+            cancel_requested_at=None,
+            unique_key=row.unique_key,
+            timeout=row.timeout,
+            result=None,
+            error=None,
+            progress=None,
+            meta=json.loads(row.meta),
+            created_at=now,
+            started_at=None,
+            finished_at=None,
+            is_duplicate=is_duplicate,
+            source=self._source,
+        )
+
+    # A person's acts
+
+    def cancel(self, job_id: int) -> Job:
+        """Cancel a job that has not ended; one that runs is asked to stop. Return it as it is now.
+
+        Raises `JobNotFoundError`, `IllegalActError`.
+        """
+        return self._store.cancel(_existing(job_id))
+
+    def retry(self, job_id: int) -> Job:
+        """Make an ended or scheduled job pending again, with at least one more attempt. Return it as it is now.
+
+        Raises `JobNotFoundError`, `IllegalActError`, `DuplicateJobError`.
+        """
+        return self._store.retry(_existing(job_id))
+
+    def delete(self, job_id: int) -> None:
+        """Delete a job that does not run, and its errors. Raises `JobNotFoundError`, `IllegalActError`."""
+        self._store.delete(_existing(job_id))
+
+
+def _existing(job_id: int) -> int:
+    number = parsed_job_id(job_id)
+    if number is None:
+        raise JobNotFoundError(job_id)
+    return number
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def _split(item: object) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    if isinstance(item, Mapping):
+        for key in item:
+            if not isinstance(key, str):
+                raise ArgumentsError("", f"the key {key!r} is {type(key).__name__}, names of kwargs are strings")
+        return (), item
+    if isinstance(item, list | tuple):
+        return item, {}
+    raise ArgumentsError("", f"must be a list or tuple of args or a dict of kwargs, not {type(item).__name__}")

@@ -1,0 +1,44 @@
+"""The worker's heartbeat: a thread of its own, so that no busy handler and no long claim delays it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from .errors import DatabaseError
+from .store import Store
+
+log = logging.getLogger("durablejobs.worker")
+
+
+class Heartbeat:
+    """Extends the lease of a worker's jobs until it is stopped."""
+
+    def __init__(self, store: Store, worker_id: int, interval: float, lease: float) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._interval = interval
+        self._lease = lease
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="durablejobs-heartbeat", daemon=True)
+        self.is_registered = True
+        """False once the worker's row is gone: others have taken it for dead."""
+
+    def start(self) -> None:
+        """Start beating."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and wait for a beat that is under way."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        wait = self._interval
+        while not self._stopped.wait(wait):
+            try:
+                self.is_registered = self._store.heartbeat(self._worker_id, self._lease)
+                wait = self._interval
+            except DatabaseError as error:
+                log.warning("no heartbeat: %s", error)
+                wait = self._interval / 4  # sooner: the lease goes on running out

@@ -1,0 +1,203 @@
+"""The records: a job as people see it, as it is put in, and as a worker claims it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from .statuses import FINAL, Status
+
+
+class JobSource(Protocol):
+    """Where a `Job` looks itself up again."""
+
+    def get(self, job_id: int) -> Job: ...
+
+    def wait(self, job_id: int, timeout: float | None) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it stood when it was read; `refresh()` reads it again.
+
+    Times are aware datetimes in UTC. `args`, `kwargs`, `result`, `meta` are what the JSON text in the row says.
+    """
+
+    id: int
+    handler: str
+    queue: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    status: Status
+    priority: int
+    run_at: datetime
+    attempt: int
+    """Runs started so far; 1 while the first one runs."""
+    max_attempts: int
+    crashes: int
+    """Runs that ended with the death of their worker; they do not spend attempts."""
+    worker_id: int | None
+    lease_expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    unique_key: str | None
+    timeout: float | None
+    result: Any
+    error: str | None
+    """The last error, short; all of them, with tracebacks, are in `job_errors`."""
+    progress: Any
+    meta: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    is_duplicate: bool = False
+    """Only on what `enqueue` returns: a live job with this unique key was there already; nothing was stored."""
+    source: JobSource | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self.status in FINAL
+
+    @property
+    def spent_attempts(self) -> int:
+        """Attempts that count against `max_attempts`: crashes of the worker do not."""
+        return max(0, self.attempt - self.crashes)
+
+    def refresh(self) -> Job:
+        """Read the job again. Raises `JobNotFoundError` when it was deleted meanwhile."""
+        return self._source().get(self.id)
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Return the job's result once it has ended.
+
+        Waits at most `timeout` seconds (None: for ever). Raises `JobFailedError`, `JobCancelledError`,
+        `WaitTimeoutError`, or `JobNotFoundError` when the job is deleted meanwhile.
+        """
+        return self._source().wait(self.id, timeout)
+
+    def _source(self) -> JobSource:
+        if self.source is None:
+            raise RuntimeError("this Job was not read from a database")
+        return self.source
+
+
+class NewJob(NamedTuple):
+    """A checked job on its way in; the fields are the columns, JSON and times already text."""
+
+    handler: str
+    queue: str
+    args: str
+    kwargs: str
+    status: str
+    priority: int
+    run_at: str
+    max_attempts: int
+    unique_key: str | None
+    timeout: float | None
+    meta: str
+    created_at: str
+
+
+class ClaimedJob(NamedTuple):
+    """A job that this worker has claimed: what a run needs, JSON and times still text as in the row.
+
+    `claim_token` is the proof of the claim: every write about the job carries it.
+    """
+
+    id: int
+    claim_token: int
+    handler: str
+    queue: str
+    args: str
+    kwargs: str
+    priority: int
+    run_at: str
+    attempt: int
+    max_attempts: int
+    crashes: int
+    timeout: float | None
+    meta: str
+
+    @property
+    def has_attempt_left(self) -> bool:
+        """Whether another attempt is allowed after this one has failed."""
+        return self.attempt - self.crashes < self.max_attempts
+
+    def decoded_args(self) -> list[Any]:
+        return list(json.loads(self.args))
+
+    def decoded_kwargs(self) -> dict[str, Any]:
+        return dict(json.loads(self.kwargs)) if self.kwargs != "{}" else {}
+
+    def decoded_meta(self) -> dict[str, Any]:
+        return dict(json.loads(self.meta)) if self.meta != "{}" else {}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are meant; an empty filter means all of them."""
+
+    statuses: tuple[Status, ...] = ()
+    handler: str | None = None
+    queue: str | None = None
+
+    def __str__(self) -> str:
+        parts = [f"status {', '.join(self.statuses)}"] if self.statuses else []
+        parts += [f"handler {self.handler}"] if self.handler else []
+        parts += [f"queue {self.queue}"] if self.queue else []
+        return " and ".join(parts) or "all"
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueuedBatch:
+    """What `enqueue_many` stored, all in one transaction."""
+
+    count: int
+    """Jobs stored."""
+    duplicates: int = 0
+    """Items left out because a live job has their unique key."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """One attempt that did not succeed."""
+
+    job_id: int
+    attempt: int
+    worker_id: int | None
+    started_at: datetime | None
+    ended_at: datetime
+    kind: str
+    message: str
+    traceback: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker that is registered in the database."""
+
+    id: int
+    name: str
+    host: str
+    pid: int
+    queues: str
+    concurrency: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    running: int
+    """Jobs it has claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatistics:
+    """Counts of one queue; `counts` maps each status that occurs to its number of jobs."""
+
+    queue: str
+    counts: dict[Status, int]
+    oldest_waiting: datetime | None
+    """`run_at` of the pending job that has waited longest."""
+    finished_per_minute: dict[Status, float]
+    """Endings per minute, over the window that was asked for."""

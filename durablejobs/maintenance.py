@@ -1,0 +1,114 @@
+"""What workers do for each other and for the file: rescue the jobs of the dead, prune old ones."""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import datetime, timedelta
+from typing import Final
+
+from .clock import Clock
+from .config import Retention
+from .statuses import Status
+from .store import Store
+from .store.rescues import Rescued
+from .store.workers import Vital
+
+log = logging.getLogger("durablejobs.worker")
+
+_EARLIEST: Final = datetime.min
+
+
+class Rescuer:
+    """Finds dead and hung workers and gives their jobs back.
+
+    A worker is dead when the kernel has dropped the lock on its seat: known at once, and never mistaken. It is hung when
+    its heartbeat has not changed for the length of a lease *by this observer's monotonic clock*: neither a jump of the
+    wall clock nor a wrong one on the other side makes a living worker look hung.
+    """
+
+    def __init__(self, store: Store, worker_id: int, lease: float, max_crashes: int, clock: Clock) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._lease = lease
+        self._max_crashes = max_crashes
+        self._clock = clock
+        self._seen: dict[int, tuple[str, float]] = {}
+
+    def run(self) -> list[Rescued]:
+        """Look at all workers once; return what was rescued."""
+        rescued: list[Rescued] = []
+        vitals = [vital for vital in self._store.vitals() if vital.id != self._worker_id]
+        for vital in vitals:
+            if self._is_dead(vital):
+                rescued += self._rescue(vital, True, "its worker died")
+            elif self._is_hung(vital):
+                rescued += self._rescue(vital, False, f"its worker gave no sign of life for {self._lease:g} s")
+        self._seen = {vital.id: self._seen[vital.id] for vital in vitals if vital.id in self._seen}
+        while batch := self._store.rescue_strays(self._max_crashes, "its worker vanished"):
+            rescued += batch
+        return rescued
+
+    def _is_dead(self, vital: Vital) -> bool:
+        presence = self._store.presence()
+        return presence is not None and vital.seat is not None and not presence.is_taken(vital.seat)
+
+    def _is_hung(self, vital: Vital) -> bool:
+        now = self._clock.monotonic()
+        heartbeat, since = self._seen.get(vital.id, ("", now))
+        if heartbeat != vital.heartbeat_at:
+            self._seen[vital.id] = (vital.heartbeat_at, now)
+            return False
+        return now - since > self._lease
+
+    def _rescue(self, vital: Vital, is_dead: bool, cause: str) -> list[Rescued]:
+        presence = self._store.presence()
+        started = presence.running_jobs(vital.seat) if presence is not None and vital.seat is not None else None
+        rescued: list[Rescued] = []
+        while batch := self._store.rescue_worker(vital, is_dead, started, self._max_crashes, cause):
+            rescued += batch
+        self._seen[vital.id] = (vital.heartbeat_at, math.inf)  # all done, unless it beats again
+        log.warning(
+            "worker %s (pid %d on %s) is gone: %d of its jobs go on, %d of them were running",
+            vital.name,
+            vital.pid,
+            vital.host,
+            sum(each.status is Status.PENDING for each in rescued),
+            sum(each.crashed for each in rescued),
+        )
+        return rescued
+
+
+def finished_before(retention: Retention, now: datetime) -> dict[Status, datetime]:
+    """Return for each final status the moment before which an ended job is old; kept for ever: no entry."""
+    kept = {
+        Status.SUCCEEDED: retention.succeeded,
+        Status.CANCELLED: retention.cancelled,
+        Status.FAILED: retention.failed,
+    }
+    earliest = _EARLIEST.replace(tzinfo=now.tzinfo)
+    return {
+        status: now - timedelta(seconds=seconds) if seconds < (now - earliest).total_seconds() else earliest
+        for status, seconds in kept.items()
+        if math.isfinite(seconds)
+    }
+
+
+class Pruner:
+    """Deletes old finished jobs, one small batch at a time, so that no claim waits long for the write lock."""
+
+    def __init__(self, store: Store, retention: Retention, interval: float, clock: Clock) -> None:
+        self._store = store
+        self._retention = retention
+        self._interval = interval
+        self._clock = clock
+        self._next_look = clock.monotonic()
+
+    def run(self) -> int:
+        """Delete one batch if it is time; return how many jobs. More to do is done in the next call."""
+        if self._clock.monotonic() < self._next_look:
+            return 0
+        pruned = self._store.prune(finished_before(self._retention, self._clock.now()))
+        if not pruned:
+            self._next_look = self._clock.monotonic() + self._interval
+        return pruned

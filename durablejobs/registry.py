@@ -1,0 +1,135 @@
+"""Handlers, registered by name.
+
+The name in a row is a key into this registry and never an import path: who can write the file controls the
+arguments, not the code that runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .backoff import BackoffRule
+from .config import checked_max_attempts, checked_name, checked_priority
+from .errors import ArgumentsError, ConfigurationError, RegistrationError, UnknownHandlerError
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerOptions:
+    """What a handler's jobs get unless their enqueue says otherwise; None: the app's default."""
+
+    queue: str | None = None
+    priority: int | None = None
+    max_attempts: int | None = None
+    backoff: BackoffRule | None = None
+
+    def __post_init__(self) -> None:
+        if self.queue is not None:
+            checked_name(self.queue, "queue")
+        if self.priority is not None:
+            checked_priority(self.priority)
+        if self.max_attempts is not None:
+            checked_max_attempts(self.max_attempts)
+        if self.backoff is not None and not callable(self.backoff):
+            raise ConfigurationError("backoff", f"must be a Backoff or a function of the attempt, not {self.backoff!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerDefinition:
+    """A registered handler: its name, its function, and what its jobs get."""
+
+    name: str
+    function: Callable[..., Any]
+    options: HandlerOptions = field(default_factory=HandlerOptions)
+    signature: inspect.Signature | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the function stands: `file.py:12`."""
+        code = getattr(self.function, "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.function)
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise `ArgumentsError` when the function cannot be called like this."""
+        if self.signature is None:
+            return
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentsError("", f"handler '{self.name}' takes {self.name}{self.signature}: {error}") from None
+
+
+class Registry:
+    """The handlers that this process knows."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, HandlerDefinition] = {}
+
+    def register(self, name: str | None, function: Callable[..., Any], options: HandlerOptions) -> HandlerDefinition:
+        """Add a handler; without a name, under its function's own.
+
+        Raises `RegistrationError` for what cannot be run, and for a name that is taken, naming both places.
+        """
+        if name is None:
+            name = _own_name(function)
+        try:
+            checked_name(name, "handler name")
+        except ConfigurationError as error:
+            raise RegistrationError(str(error)) from None
+        _refuse_what_cannot_run(name, function)
+        definition = HandlerDefinition(name, function, options, _signature(function))
+        if name in self._handlers:
+            raise RegistrationError(
+                f"two handlers are named '{name}': {self._handlers[name].place} and {definition.place}; "
+                f"give one of them another name"
+            )
+        self._handlers[name] = definition
+        return definition
+
+    def find(self, name: str) -> HandlerDefinition | None:
+        """Return the handler of this name, or None."""
+        return self._handlers.get(name)
+
+    def get(self, name: str) -> HandlerDefinition:
+        """Return the handler of this name. Raises `UnknownHandlerError`."""
+        definition = self._handlers.get(name)
+        if definition is None:
+            raise UnknownHandlerError(name, self._handlers)
+        return definition
+
+    @property
+    def names(self) -> list[str]:
+        """The names, sorted."""
+        return sorted(self._handlers)
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+
+def _own_name(function: object) -> str:
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str) or name == "<lambda>":
+        raise RegistrationError(f"{function!r} has no name of its own: name the handler, @jobs.handler('name')")
+    return name
+
+
+def _refuse_what_cannot_run(name: str, function: object) -> None:
+    if inspect.isclass(function):
+        raise RegistrationError(f"handler '{name}' is a class; register a function")
+    if not callable(function):
+        raise RegistrationError(f"handler '{name}' is not a function but {type(function).__name__}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise RegistrationError(
+            f"handler '{name}' is async, which is not supported yet; write a plain function that calls asyncio.run(…)"
+        )
+    if inspect.isgeneratorfunction(function):
+        raise RegistrationError(f"handler '{name}' is a generator, its body would never run; return instead of yield")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some functions written in C have none
+        return None

@@ -1,0 +1,117 @@
+"""What a person does to jobs: cancel, retry, delete; and the pruning of old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, and_, case, delete, exists, func, or_, select, update
+
+from ..jobs import JobFilter
+from ..statuses import FINAL, LIVE, Status
+from .queries import matching
+from .tables import jobs
+
+BATCH: Final = 500
+"""Jobs changed in one transaction, so that workers go on between two of them."""
+
+CANCELLABLE: Final = LIVE
+RETRYABLE: Final = FINAL | {Status.SCHEDULED}
+"""A scheduled job can be retried too: it does not wait any longer."""
+DELETABLE: Final = frozenset(Status) - {Status.RUNNING}
+
+
+def cancel(connection: Connection, ids: Sequence[int], now: datetime) -> list[int]:
+    """Cancel live jobs; ask the worker to stop those that run. Return the ids concerned."""
+    running = jobs.c.status == Status.RUNNING
+    changed = connection.execute(
+        update(jobs)
+        .where(jobs.c.id.in_(ids), jobs.c.status.in_(LIVE))
+        .values(
+            status=case((running, Status.RUNNING), else_=Status.CANCELLED),
+            finished_at=case((running, None), else_=now),
+            cancel_requested_at=func.coalesce(jobs.c.cancel_requested_at, now, type_=jobs.c.run_at.type),
+        )
+        .returning(jobs.c.id)
+    )
+    return [row[0] for row in changed]
+
+
+_other = jobs.alias("other")
+_key_is_taken = exists().where(
+    _other.c.unique_key == jobs.c.unique_key,
+    _other.c.unique_key.is_not(None),
+    _other.c.finished_at.is_(None),
+    _other.c.id != jobs.c.id,
+)
+
+
+def retry(connection: Connection, ids: Sequence[int], now: datetime) -> list[int]:
+    """Make ended and scheduled jobs pending, with at least one more attempt; return the ids concerned.
+
+    A job whose unique key has been taken by another live job stays as it is.
+    """
+    retried = []
+    for job_id in ids:  # one by one: two of them may have the same unique key
+        changed = connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.status.in_(RETRYABLE), ~_key_is_taken)
+            .values(
+                status=Status.PENDING,
+                run_at=now,
+                crashes=0,
+                max_attempts=func.max(jobs.c.max_attempts, jobs.c.attempt + 1),
+                cancel_requested_at=None,
+                result=None,
+                finished_at=None,
+            )
+        )
+        if changed.rowcount:
+            retried.append(job_id)
+    return retried
+
+
+def delete_jobs(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Delete jobs that are not running, and their errors; return the ids concerned."""
+    gone = connection.execute(
+        delete(jobs).where(jobs.c.id.in_(ids), jobs.c.status != Status.RUNNING).returning(jobs.c.id)
+    )
+    return [row[0] for row in gone]
+
+
+def ids_after(
+    connection: Connection, wanted: JobFilter, eligible: frozenset[Status], after: int, most: int = BATCH
+) -> list[int]:
+    """Return the next ids, in ascending order, of the jobs that match and that the act applies to."""
+    rows = connection.execute(
+        select(jobs.c.id)
+        .where(jobs.c.id > after, jobs.c.status.in_(eligible), *matching(wanted))
+        .order_by(jobs.c.id)
+        .limit(most)
+    )
+    return [row[0] for row in rows]
+
+
+def prune(connection: Connection, finished_before: dict[Status, datetime], most: int = BATCH) -> int:
+    """Delete up to `most` jobs that ended before their status's moment; return how many."""
+    old = or_(
+        *(
+            and_(jobs.c.status == status, jobs.c.finished_at < moment, jobs.c.finished_at.is_not(None))
+            for status, moment in finished_before.items()
+        )
+    )
+    gone = connection.execute(delete(jobs).where(jobs.c.id.in_(select(jobs.c.id).where(old).limit(most))))
+    return gone.rowcount
+
+
+def count_prunable(connection: Connection, finished_before: dict[Status, datetime]) -> int:
+    """Return how many jobs `prune` would delete in all."""
+    return sum(
+        connection.execute(
+            select(func.count()).where(
+                jobs.c.status == status, jobs.c.finished_at < moment, jobs.c.finished_at.is_not(None)
+            )
+        ).scalar_one()
+        for status, moment in finished_before.items()
+    )

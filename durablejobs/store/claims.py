@@ -1,0 +1,166 @@
+"""Promote, claim, extend, give back: how a job comes to a worker and how it stays there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from sqlalchemy import Connection, Select, bindparam, exists, func, literal_column, select, union_all, update
+
+from ..jobs import ClaimedJob
+from .hot import HotStatement, driver_cursor
+from .tables import jobs
+
+MOST_PROMOTED: Final = 2000
+"""Promotions in one transaction, so that it stays short."""
+
+# Literals, not parameters: SQLite takes a partial index only when it can see that its condition holds.
+IS_SCHEDULED: Final = jobs.c.status == literal_column("'scheduled'")
+IS_PENDING: Final = jobs.c.status == literal_column("'pending'")
+IS_RUNNING: Final = jobs.c.status == literal_column("'running'")
+
+PROMOTE: Final = HotStatement(
+    update(jobs)
+    .where(
+        jobs.c.id.in_(
+            select(jobs.c.id)
+            .where(IS_SCHEDULED, jobs.c.run_at <= bindparam("now"))
+            .order_by(jobs.c.run_at)
+            .limit(bindparam("most"))
+        )
+    )
+    .values(status=literal_column("'pending'"))
+)
+
+# Asked without the write lock, so that idle workers do not queue for it at every commit of somebody else.
+PEEK: Final = HotStatement(
+    select(
+        (
+            exists(select(jobs.c.id).where(IS_PENDING))
+            | exists(select(jobs.c.id).where(IS_SCHEDULED, jobs.c.run_at <= bindparam("now")))
+        ).label("has_work"),
+        select(func.min(jobs.c.run_at)).where(IS_SCHEDULED).scalar_subquery().label("next_due"),
+    )
+)
+
+_first_queue = select(func.min(jobs.c.queue).label("queue")).where(IS_PENDING).cte("pending_queues", recursive=True)
+_next_queue = select(
+    select(func.min(jobs.c.queue))
+    .where(IS_PENDING, jobs.c.queue > _first_queue.c.queue)
+    .correlate(_first_queue)
+    .scalar_subquery()
+).where(_first_queue.c.queue.is_not(None))
+_pending_queues = _first_queue.union_all(_next_queue)
+
+# A jump along the index from queue to queue: costs the number of queues, not of jobs.
+PENDING_QUEUES: Final = HotStatement(select(_pending_queues.c.queue).where(_pending_queues.c.queue.is_not(None)))
+
+
+def promote(connection: Connection, now: str) -> int:
+    """Make what is due pending, the longest due first; return how many."""
+    return PROMOTE.run(connection, {"now": now, "most": MOST_PROMOTED}).rowcount
+
+
+def peek(connection: Connection, now: str) -> tuple[bool, str | None]:
+    """Return whether a job is pending or due, and the `run_at` of the scheduled job that is due first."""
+    has_work, due = PEEK.run(connection, {"now": now}).one()
+    return bool(has_work), due
+
+
+def pending_queues(connection: Connection) -> list[str]:
+    """Return the queues that have pending jobs."""
+    return [row[0] for row in PENDING_QUEUES.run(connection, {})]
+
+
+def _best_first(queue_count: int) -> Select[tuple[int]]:
+    """Ids of pending jobs of some queues together, by priority, then id.
+
+    `queue IN (…) ORDER BY …` would sort all pending rows of those queues. A UNION ALL of one ordered select per
+    queue is merged by SQLite row by row, and stops at the limit: 500 jobs out of 50 queues of 20,000 take 0.3 ms.
+    """
+    per_queue = [
+        select(jobs.c.priority, jobs.c.id).where(IS_PENDING, jobs.c.queue == bindparam(f"queue_{number}"))
+        for number in range(queue_count)
+    ]
+    together = union_all(*per_queue) if queue_count > 1 else per_queue[0]
+    ordered = together.order_by(literal_column("priority").desc(), literal_column("id")).limit(bindparam("most"))
+    return select(ordered.subquery("best").c.id)
+
+
+@lru_cache(maxsize=128)
+def claim_statement(queue_count: int) -> HotStatement:
+    """Return the claim of the best jobs of so many queues: one statement, nothing slips in between."""
+    return HotStatement(
+        update(jobs)
+        .where(jobs.c.id.in_(_best_first(queue_count)))
+        .values(
+            status=literal_column("'running'"),
+            claim_token=jobs.c.claim_token + literal_column("1"),
+            attempt=jobs.c.attempt + literal_column("1"),
+            worker_id=bindparam("worker"),
+            started_at=bindparam("now"),
+            lease_expires_at=bindparam("lease"),
+        )
+        .returning(*(jobs.c[name] for name in ClaimedJob._fields))
+    )
+
+
+def claim(
+    connection: Connection, queues: Sequence[str], most: int, worker_id: int, now: str, lease: str
+) -> list[ClaimedJob]:
+    """Claim up to `most` pending jobs of these queues together; return them by priority, then id."""
+    if not queues:
+        return []
+    statement = claim_statement(len(queues))
+    values = {f"queue_{number}": queue for number, queue in enumerate(queues)}
+    values |= {"most": most, "worker": worker_id, "now": now, "lease": lease}  # type: ignore[dict-item]
+    cursor = driver_cursor(connection)
+    rows = cursor.execute(statement.sql, statement.positional(values)).fetchall()
+    cursor.close()
+    claimed = list(map(ClaimedJob._make, rows))
+    claimed.sort(key=lambda job: (-job.priority, job.id))  # RETURNING promises no order
+    return claimed
+
+
+EXTEND: Final = HotStatement(
+    update(jobs).where(IS_RUNNING, jobs.c.worker_id == bindparam("worker")).values(lease_expires_at=bindparam("lease"))
+)
+
+
+def extend_leases(connection: Connection, worker_id: int, lease: str) -> int:
+    """Extend the lease of every job that this worker has claimed; return how many."""
+    return EXTEND.run(connection, {"worker": worker_id, "lease": lease}).rowcount
+
+
+# A job that was claimed but never started, or handed back by a stopping worker, keeps its attempt.
+RELEASE: Final = HotStatement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
+    .values(
+        status=literal_column("CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END"),
+        finished_at=literal_column("cancel_requested_at"),
+        attempt=jobs.c.attempt - literal_column("1"),
+        worker_id=None,
+        lease_expires_at=None,
+        started_at=None,
+    )
+)
+
+
+def release(connection: Connection, claimed: Sequence[ClaimedJob]) -> int:
+    """Give claimed jobs back, their attempt unspent; return how many were still ours."""
+    released = 0
+    for job in claimed:
+        released += RELEASE.run(connection, {"job": job.id, "token": job.claim_token}).rowcount
+    return released
+
+
+CLAIMED_BY: Final = HotStatement(
+    select(*(jobs.c[name] for name in ClaimedJob._fields)).where(IS_RUNNING, jobs.c.worker_id == bindparam("worker"))
+)
+
+
+def claimed_by(connection: Connection, worker_id: int) -> list[ClaimedJob]:
+    """Return what the rows say this worker has claimed, which after a failed commit may be more than it knows."""
+    return [ClaimedJob._make(row) for row in CLAIMED_BY.run(connection, {"worker": worker_id})]

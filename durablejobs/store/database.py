@@ -1,0 +1,362 @@
+"""One SQLite file: how it is opened, read, written, watched, and kept apart after a fork.
+
+Habits of SQLite that this file answers:
+
+- A transaction that reads and then writes fails at once when another has written meanwhile, whatever the busy
+  timeout: so everything that may write begins with BEGIN IMMEDIATE.
+- A process has one writer at a time anyway: one connection, behind a lock, does all its writing, and keeps its
+  compiled statements.
+- A connection that was carried through `fork` corrupts the file: the child starts with none, and the inherited ones
+  are never closed there, because closing would touch the parent's locks and log.
+- Any other handle on the database file in this process would drop SQLite's POSIX locks when it is closed: nobody
+  opens the file but SQLite; sizes and identity come from `os.stat`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from ..config import DatabaseConfig
+from ..errors import (
+    CommitUnknownError,
+    ConfigurationError,
+    DatabaseBusyError,
+    DatabaseError,
+    DatabaseNotFoundError,
+    DatabaseReplacedError,
+    DatabaseUnusableError,
+    DiskFullError,
+)
+
+_STATEMENTS_KEPT: Final = 256
+_CACHE_KIBIBYTES: Final = 8 * 1024
+_LOG_KEPT_BYTES: Final = 64 * 1024 * 1024
+
+_abandoned: list[object] = []
+"""What a forked child inherited and must never close."""
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+class Database:
+    """A SQLite file, by path or by a SQLAlchemy URL of SQLite.
+
+    Nothing is opened before the first use. `location` is the absolute path, as it appears in messages.
+    """
+
+    def __init__(self, target: str | os.PathLike[str], config: DatabaseConfig | None = None) -> None:
+        self.path = _path_of(target)
+        self.config = config or DatabaseConfig()
+        self._engine = self._new_engine()
+        self._writer: Connection | None = None
+        self._writer_lock = threading.Lock()
+        self._writing_thread: int | None = None
+        self._identity: tuple[int, int] | None = None
+        _open_databases.add(self)
+
+    @property
+    def location(self) -> str:
+        return str(self.path)
+
+    def ensure_file(self, create: bool) -> None:
+        """Check that the file is there, or create it empty and readable by its owner alone."""
+        if self.path.is_dir():
+            raise DatabaseUnusableError(self.location, "is a directory; name a file in it")
+        if not self.path.exists():
+            if not create:
+                raise DatabaseNotFoundError(self.location)
+            self._create_file()
+        self._identity = self._identity_on_disk()
+
+    def _create_file(self) -> None:
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            return  # another process was faster
+        except FileNotFoundError:
+            raise DatabaseUnusableError(self.location, f"the directory {self.path.parent} does not exist") from None
+        except PermissionError:
+            raise DatabaseUnusableError(
+                self.location, f"no permission to create a file in {self.path.parent}"
+            ) from None
+        except OSError as error:
+            raise DatabaseUnusableError(self.location, f"cannot be created: {error.strerror}") from None
+
+    def _identity_on_disk(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def check_identity(self) -> None:
+        """Raise `DatabaseReplacedError` when the path no longer leads to the file that was opened.
+
+        SQLite goes on acknowledging writes into a deleted file; they would be lost.
+        """
+        if self._identity is not None and self._identity_on_disk() != self._identity:
+            raise DatabaseReplacedError(self.location)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection on one consistent snapshot; it never waits for writers."""
+        with self.translated_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Yield the writing connection in a transaction; leaving commits, an exception rolls back.
+
+        Raises `DatabaseBusyError` when another writer holds the database for longer than the busy timeout,
+        `DiskFullError`, or `CommitUnknownError` when the commit itself reports an I/O error.
+        """
+        with self.translated_errors(), self._exclusive():
+            connection = self._writing_connection()
+            transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                self._roll_back(connection)
+                raise
+            try:
+                transaction.commit()
+            except BaseException as error:
+                self._roll_back(connection)
+                raise self._judged_commit_error(error) from error
+
+    @contextmanager
+    def migration(self) -> Iterator[Connection]:
+        """Yield a connection in one transaction that may rebuild tables: without cascading deletes."""
+        with self.translated_errors(), self._exclusive():
+            with self._engine.connect().execution_options(durablejobs_begin="BEGIN IMMEDIATE") as connection:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
+                try:
+                    with connection.begin():
+                        yield connection
+                finally:
+                    connection.invalidate()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if self._writing_thread == threading.get_ident():
+            raise RuntimeError("a write inside a write of the same thread would wait for itself for ever")
+        if not self._writer_lock.acquire(timeout=self.config.busy_timeout):
+            raise DatabaseBusyError(self.location, self.config.busy_timeout)
+        self._writing_thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._writing_thread = None
+            self._writer_lock.release()
+
+    def _writing_connection(self) -> Connection:
+        if self._writer is None:
+            self._writer = self._engine.connect().execution_options(durablejobs_begin="BEGIN IMMEDIATE")
+        return self._writer
+
+    def _roll_back(self, connection: Connection) -> None:
+        """Leave nothing open; a connection that cannot even roll back is thrown away."""
+        try:
+            connection.rollback()
+        except (DBAPIError, sqlite3.Error):
+            self._writer = None
+            connection.invalidate()
+            connection.close()
+
+    def _judged_commit_error(self, error: BaseException) -> BaseException:
+        cause = _sqlite_error(error)
+        if cause is None:
+            return error
+        if _primary_code(cause) == sqlite3.SQLITE_IOERR:
+            # Stored or not: the log may hold the commit although its sync failed. Start afresh from the file.
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.invalidate()
+                writer.close()
+            return CommitUnknownError(self.location, str(cause))
+        return error
+
+    @contextmanager
+    def translated_errors(self) -> Iterator[None]:
+        """Raise the driver's errors as ours, in one sentence each."""
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error) as error:
+            translated = self._translate(error)
+            if translated is None:
+                raise
+            raise translated from error
+
+    def _translate(self, error: BaseException) -> DatabaseError | None:
+        cause = _sqlite_error(error)
+        if cause is None:
+            return None
+        code = _primary_code(cause)
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return DatabaseBusyError(self.location, self.config.busy_timeout)
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFullError(self.location)
+        problem = {
+            sqlite3.SQLITE_NOTADB: "is not a SQLite database",
+            sqlite3.SQLITE_CORRUPT: "the database is damaged; restore a backup, or see `durablejobs doctor`",
+            sqlite3.SQLITE_READONLY: "cannot be written: check the owner and mode of the file and its directory",
+            sqlite3.SQLITE_CANTOPEN: "cannot be opened: check that the path exists and its mode allows it",
+            sqlite3.SQLITE_PERM: "cannot be opened: no permission",
+            sqlite3.SQLITE_IOERR: f"the disk reports an error ({cause}); nothing was stored",
+            sqlite3.SQLITE_NOMEM: "out of memory; nothing was stored",
+        }.get(code)
+        return DatabaseUnusableError(self.location, problem) if problem else None
+
+    def watch(self) -> Watch:
+        """Return a watch on commits by other connections, of this process and of others."""
+        return Watch(self._connect)
+
+    def close(self) -> None:
+        """Close every connection of this process."""
+        with self._writer_lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            self._engine.dispose()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: start with no connection, and never close the parent's."""
+        _abandoned.extend((self._engine, self._writer))
+        self._engine = self._new_engine()
+        self._writer = None
+        self._writer_lock = threading.Lock()
+        self._writing_thread = None
+
+    def _new_engine(self) -> Engine:
+        engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, max_overflow=-1)
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql(connection.get_execution_options().get("durablejobs_begin", "BEGIN"))
+
+        return engine
+
+    def _connect(self) -> sqlite3.Connection:
+        # mode=rw: SQLite must not create the file; that is `ensure_file`'s, with the right permissions.
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode=rw",
+            uri=True,
+            timeout=self.config.busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_STATEMENTS_KEPT,
+        )
+        try:
+            self._configure(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        if _may_distrust_schema():
+            connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA foreign_keys = ON")
+        self._ensure_write_ahead_log(connection)
+        connection.execute(f"PRAGMA synchronous = {self.config.synchronous}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_KEPT_BYTES}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
+
+    def _ensure_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        # Switching to WAL ignores the busy timeout when several processes do it at once: so ask again.
+        give_up = time.monotonic() + self.config.busy_timeout
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
+                continue
+            if mode != "wal":
+                raise DatabaseUnusableError(
+                    self.location,
+                    f"cannot use a write-ahead log (journal mode {mode}); is it on a network file system?",
+                )
+            return
+
+
+@cache
+def _may_distrust_schema() -> bool:
+    """Whether this SQLite lets checks call its JSON functions from a schema that is not trusted; older ones do not."""
+    with closing(sqlite3.connect(":memory:")) as probe:
+        probe.execute("PRAGMA trusted_schema = OFF")
+        try:
+            probe.execute("CREATE TABLE probe(a CHECK (json_valid(a)))")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
+class Watch:
+    """Tells in a few microseconds whether somebody else has committed since the last look."""
+
+    def __init__(self, connect: Any) -> None:
+        self._connection: sqlite3.Connection = connect()
+        self._seen = self._version()
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def changed(self) -> bool:
+        """Return whether another connection has committed since the last call."""
+        version = self._version()
+        changed, self._seen = version != self._seen, version
+        return changed
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _path_of(target: str | os.PathLike[str]) -> Path:
+    text = os.fspath(target)
+    if not text:
+        raise ConfigurationError("database", "the path is empty; name a file, for example jobs.db")
+    if text == ":memory:" or text in ("sqlite://", "sqlite:///:memory:"):
+        raise ConfigurationError("database", ":memory: is lost with its process and shared with none; name a file")
+    if "://" in text:
+        scheme, _, rest = text.partition("://")
+        if scheme not in ("sqlite", "sqlite+pysqlite"):
+            raise ConfigurationError("database", f"'{scheme}://' is not supported; use a path or sqlite:///path")
+        text = rest.partition("?")[0].removeprefix("/")
+    if "\0" in text:
+        raise ConfigurationError("database", "the path has a NUL character")
+    return Path(text).absolute()
+
+
+def _sqlite_error(error: BaseException) -> sqlite3.Error | None:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return cause if isinstance(cause, sqlite3.Error) else None
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _forget_all_after_fork() -> None:
+    for database in list(_open_databases):
+        database.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all_after_fork)

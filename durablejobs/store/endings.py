@@ -1,0 +1,222 @@
+"""How an attempt ends in the rows. Every statement carries the claim token: a worker that lost its claim changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Text, bindparam, case, insert, literal_column, select, update
+
+from ..clock import from_text, to_text
+from ..jobs import ClaimedJob
+from ..outcomes import Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
+from ..statuses import FINAL, Status
+from .claims import IS_RUNNING
+from .hot import HotStatement
+from .tables import job_errors, jobs
+
+ERROR_SHOWN: Final = 500
+"""Characters of the last error that the job's own row keeps."""
+
+
+class Ending(NamedTuple):
+    """One run that has ended: what it came to, and when it began and ended (text, as in the row)."""
+
+    job: ClaimedJob
+    outcome: Outcome
+    started_at: str
+    ended_at: str
+
+
+class Settlement(NamedTuple):
+    """What settling came to."""
+
+    lost: list[ClaimedJob]
+    """Jobs whose claim was gone: their endings changed nothing."""
+    statuses: dict[int, Status]
+    """The new status of each job that did not succeed."""
+
+
+_CHUNKS: Final = (256, 64, 16, 4, 1)
+
+
+@lru_cache(maxsize=len(_CHUNKS))
+def succeed_statement(count: int) -> str:
+    """Return the statement that ends so many jobs as succeeded.
+
+    One statement for many rows, because each step of a statement gives the interpreter lock away and has to get it
+    back: row by row would wait for busy handlers once per row, with the write lock in hand.
+    """
+    rows = ", ".join(["(?, ?, ?, ?, ?)"] * count)
+    return f"""
+        WITH ended(id, claim_token, started_at, finished_at, result) AS (VALUES {rows})
+        UPDATE jobs SET
+            status = 'succeeded',
+            started_at = ended.started_at,
+            finished_at = ended.finished_at,
+            result = ended.result,
+            worker_id = NULL,
+            lease_expires_at = NULL
+        FROM ended
+        WHERE jobs.id = ended.id AND jobs.claim_token = ended.claim_token AND jobs.status = 'running'
+    """  # noqa: S608 - only placeholders are formatted in
+
+
+def settle(connection: Connection, worker_id: int, endings: Sequence[Ending]) -> Settlement:
+    """Write the endings of runs, each guarded by its claim token."""
+    succeeded = [ending for ending in endings if type(ending.outcome) is Succeeded]
+    lost: list[ClaimedJob] = []
+    for chunk in _chunked(succeeded):
+        if _succeed(connection, chunk) < len(chunk):
+            lost += _not_settled(connection, chunk)
+    statuses: dict[int, Status] = {}
+    if len(succeeded) < len(endings):
+        for ending in endings:
+            if type(ending.outcome) is not Succeeded:
+                status = _end_otherwise(connection, worker_id, ending)
+                if status is None:
+                    lost.append(ending.job)
+                else:
+                    statuses[ending.job.id] = status
+    return Settlement(lost, statuses)
+
+
+def _chunked(endings: list[Ending]) -> Iterator[list[Ending]]:
+    """Split into the few sizes that statements are compiled for."""
+    start = 0
+    for size in _CHUNKS:
+        while len(endings) - start >= size:
+            yield endings[start : start + size]
+            start += size
+
+
+def _succeed(connection: Connection, endings: list[Ending]) -> int:
+    values: list[Any] = []
+    for job, outcome, started_at, ended_at in endings:
+        values += (job.id, job.claim_token, started_at, ended_at, outcome.result)  # type: ignore[union-attr]
+    return connection.exec_driver_sql(succeed_statement(len(endings)), tuple(values)).rowcount
+
+
+_IS_SETTLED: Final = HotStatement(
+    select(jobs.c.id).where(
+        jobs.c.id == bindparam("job"),
+        jobs.c.claim_token == bindparam("token"),
+        jobs.c.status == literal_column("'succeeded'"),
+    )
+)
+
+
+def _not_settled(connection: Connection, endings: list[Ending]) -> list[ClaimedJob]:
+    """Return the jobs that are not ours any more.
+
+    One that stands there as succeeded under our token is ours: a commit that reported an error had arrived after all.
+    """
+    return [
+        job
+        for job, *_ in endings
+        if _IS_SETTLED.run(connection, {"job": job.id, "token": job.claim_token}).first() is None
+    ]
+
+
+# A cancel that was requested while the job ran wins over another attempt.
+_is_cancelled: Final = jobs.c.cancel_requested_at.is_not(None) & (
+    bindparam("status", type_=Text) == literal_column("'scheduled'")
+)
+
+_END_OTHERWISE: Final = HotStatement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
+    .values(
+        status=case((_is_cancelled, literal_column("'cancelled'")), else_=bindparam("status", type_=Text)),
+        finished_at=case((_is_cancelled, bindparam("ended_at")), else_=bindparam("finished_at")),
+        attempt=jobs.c.attempt - bindparam("unspent"),
+        run_at=bindparam("run_at"),
+        error=bindparam("error"),
+        started_at=bindparam("started_at"),
+        worker_id=None,
+        lease_expires_at=None,
+    )
+    .returning(jobs.c.status)
+)
+
+
+def _end_otherwise(connection: Connection, worker_id: int, ending: Ending) -> Status | None:
+    """Write an ending that is not a success; return the new status, or None when the claim was lost."""
+    job, outcome, started_at, ended_at = ending
+    status, delay = _consequence(job, outcome)
+    failure = None if isinstance(outcome, Snoozed | Succeeded) else outcome.failure
+    row = _END_OTHERWISE.run(
+        connection,
+        {
+            "job": job.id,
+            "token": job.claim_token,
+            "status": status.value,
+            "ended_at": ended_at,
+            "finished_at": ended_at if status in FINAL else None,
+            "unspent": 1 if isinstance(outcome, Snoozed) else 0,
+            "run_at": job.run_at if delay is None else _later(ended_at, delay),
+            "error": failure.message[:ERROR_SHOWN] if failure else None,
+            "started_at": started_at,
+        },
+    ).first()
+    if row is None:
+        return None
+    if failure is not None and not isinstance(outcome, Stopped):
+        record_error(connection, job.id, job.attempt, worker_id, started_at, ended_at, failure)
+    return Status(row[0])
+
+
+def _consequence(job: ClaimedJob, outcome: Outcome) -> tuple[Status, float | None]:
+    """Return the status that follows from an outcome, and the delay where the job comes back."""
+    match outcome:
+        case Snoozed(delay):
+            return Status.SCHEDULED, delay
+        case Errored(_, delay) if job.has_attempt_left:
+            return Status.SCHEDULED, delay
+        case Errored() | GaveUp():
+            return Status.FAILED, None
+        case Stopped():
+            return Status.CANCELLED, None
+        case Succeeded():
+            return Status.SUCCEEDED, None
+
+
+def _later(moment: str, delay: float) -> str:
+    return to_text(from_text(moment) + timedelta(seconds=delay))
+
+
+_RECORD_ERROR: Final = HotStatement(
+    insert(job_errors).values(
+        {
+            name: bindparam(name)
+            for name in ("job_id", "attempt", "worker_id", "started_at", "ended_at", "kind", "message", "traceback")
+        }
+    )
+)
+
+
+def record_error(
+    connection: Connection,
+    job_id: int,
+    attempt: int,
+    worker_id: int | None,
+    started_at: str | None,
+    ended_at: str,
+    failure: Failure,
+) -> None:
+    """Keep one attempt that did not succeed."""
+    _RECORD_ERROR.run(
+        connection,
+        {
+            "job_id": job_id,
+            "attempt": attempt,
+            "worker_id": worker_id,
+            "started_at": started_at,
+            "ended_at": ended_at,
+            "kind": failure.kind,
+            "message": failure.message,
+            "traceback": failure.traceback,
+        },
+    )

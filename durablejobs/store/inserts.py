@@ -1,0 +1,85 @@
+"""Putting jobs in: one row, many rows, and through the user's own transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import Session
+
+from ..errors import ConfigurationError, DuplicateJobError
+from ..jobs import NewJob
+from .hot import HotStatement, run_many
+from .tables import jobs
+
+_new_row = insert(jobs).values({name: bindparam(name) for name in NewJob._fields})
+
+INSERT: Final = HotStatement(_new_row)
+# The unique index decides, in the same statement: selecting first would race with other enqueuers.
+INSERT_UNLESS_DUPLICATE: Final = HotStatement(
+    _new_row.on_conflict_do_nothing(
+        index_elements=[jobs.c.unique_key], index_where=text("unique_key IS NOT NULL AND finished_at IS NULL")
+    )
+)
+_LIVE_BY_UNIQUE_KEY: Final = HotStatement(
+    select(jobs.c.id).where(
+        jobs.c.unique_key == bindparam("unique_key"), jobs.c.unique_key.is_not(None), jobs.c.finished_at.is_(None)
+    )
+)
+
+if INSERT.names != NewJob._fields:  # so that a NewJob is its own parameter tuple
+    raise RuntimeError("the fields of NewJob and the columns of INSERT have come apart")
+
+AnyConnection = Connection | sqlite3.Connection
+"""A SQLAlchemy connection, or the standard library's."""
+
+
+def insert_job(connection: AnyConnection, job: NewJob) -> tuple[int, bool]:
+    """Insert one job; return its id and True, or the id of the live job with its unique key and False."""
+    if job.unique_key is None:
+        return int(_execute(connection, INSERT.sql, job).lastrowid), True
+    cursor = _execute(connection, INSERT_UNLESS_DUPLICATE.sql, job)
+    if cursor.rowcount:
+        return int(cursor.lastrowid), True
+    row = _execute(connection, _LIVE_BY_UNIQUE_KEY.sql, (job.unique_key,)).fetchone()
+    if row is None:  # it ended in between; only possible outside a write transaction
+        raise DuplicateJobError(job.unique_key)
+    return int(row[0]), False
+
+
+def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
+    """Insert jobs as they come, holding none back; return how many rows were stored.
+
+    Items whose unique key a live job has are left out.
+    """
+    return run_many(connection, INSERT_UNLESS_DUPLICATE.sql, new_jobs)
+
+
+def insert_jobs_in(connection: AnyConnection, new_jobs: Iterable[NewJob]) -> int:
+    """The same on a connection of the user's own."""
+    if isinstance(connection, sqlite3.Connection):
+        return connection.executemany(INSERT_UNLESS_DUPLICATE.sql, new_jobs).rowcount
+    return insert_jobs(connection, new_jobs)
+
+
+def users_connection(given: Any) -> AnyConnection:
+    """Return the connection behind what a user passes: `sqlite3.Connection`, SQLAlchemy `Connection` or `Session`."""
+    if isinstance(given, Connection | sqlite3.Connection):
+        return given
+    if isinstance(given, Session):
+        return given.connection()
+    raise ConfigurationError(
+        "connection",
+        f"must be a SQLAlchemy Connection or Session, or a sqlite3.Connection, not {type(given).__name__}",
+    )
+
+
+def _execute(connection: AnyConnection, sql: str, values: tuple[Any, ...]) -> Any:
+    if isinstance(connection, sqlite3.Connection):
+        cursor = connection.cursor()
+        cursor.row_factory = None  # the user's factory may return anything
+        return cursor.execute(sql, values)
+    return connection.exec_driver_sql(sql, values)

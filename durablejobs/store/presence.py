@@ -1,0 +1,128 @@
+"""Signs of life that the kernel keeps: who is alive, and what exactly was running when somebody died.
+
+Time alone is a poor witness: a paused worker looks dead, a dead one looks alive until its lease ends. So each worker
+takes a *seat* in a file of its own beside the database, `<database>-workers`:
+
+- a lock on the seat's first byte, which the kernel drops when the process dies, whatever killed it. It works across
+  containers that share the volume, needs no clock, and is not fooled by a reused pid;
+- the ids of the jobs that run at this moment, written into shared memory. They outlive the process, cost no system
+  call, and tell the job that killed its worker from those that were only claimed. They need not outlive a power cut:
+  then nobody is to blame.
+
+Trap: closing any handle on a file drops all POSIX locks of the process on it. So there is one handle per file and
+process, and it is never closed; the locks of this process's own seats are remembered here, because the kernel never
+reports a process's own locks to itself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # Windows: leases alone decide
+    fcntl = None  # type: ignore[assignment]
+
+SEAT_BYTES: Final = 16 * 1024  # a multiple of every usual page size: seats are mapped one by one
+_HEADER_BYTES: Final = 8
+_ID: Final = struct.Struct("<q")
+MOST_SLOTS: Final = (SEAT_BYTES - _HEADER_BYTES) // _ID.size
+
+_files: dict[tuple[int, str], PresenceFile] = {}
+_files_lock = threading.Lock()
+
+
+class PresenceFile:
+    """The file of seats beside one database; get it from `presence_file`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        self._held: set[int] = set()
+        self._lock = threading.Lock()
+
+    def take_seat(self, unavailable: Iterable[int]) -> Seat:
+        """Take the first free seat that is not among the unavailable ones.
+
+        A dead worker's seat stays unavailable until its jobs are rescued: sitting on it would make it look alive.
+        """
+        taken = set(unavailable)
+        number = 0
+        with self._lock:
+            while number in taken or number in self._held or not self._try_lock(number):
+                number += 1
+            self._held.add(number)
+            end = (number + 1) * SEAT_BYTES
+            if os.fstat(self._descriptor).st_size < end:
+                os.ftruncate(self._descriptor, end)
+        return Seat(self, number, self._descriptor)
+
+    def leave_seat(self, number: int) -> None:
+        """Give up a seat of this process."""
+        with self._lock:
+            self._unlock(number)
+            self._held.discard(number)
+
+    def is_taken(self, number: int) -> bool:
+        """Return whether a living process sits on this seat."""
+        with self._lock:
+            if number in self._held:
+                return True
+            if not self._try_lock(number):
+                return True
+            self._unlock(number)
+            return False
+
+    def running_jobs(self, number: int) -> frozenset[int]:
+        """Return the ids of the jobs that were running on this seat, also after its worker's death."""
+        content = os.pread(self._descriptor, SEAT_BYTES - _HEADER_BYTES, number * SEAT_BYTES + _HEADER_BYTES)
+        usable = len(content) - len(content) % _ID.size
+        return frozenset(job_id for (job_id,) in _ID.iter_unpack(content[:usable]) if job_id)
+
+    def _try_lock(self, number: int) -> bool:
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number * SEAT_BYTES)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(self, number: int) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, number * SEAT_BYTES)
+
+
+class Seat:
+    """A worker's place in the file: proof of life, and marks of what its slots run."""
+
+    def __init__(self, file: PresenceFile, number: int, descriptor: int) -> None:
+        self.number = number
+        self._file = file
+        self._map = mmap.mmap(descriptor, SEAT_BYTES, offset=number * SEAT_BYTES)
+        self._map[:] = bytes(SEAT_BYTES)
+
+    def mark(self, slot: int, job_id: int) -> None:
+        """Note that this slot runs this job; 0: none."""
+        _ID.pack_into(self._map, _HEADER_BYTES + slot * _ID.size, job_id)
+
+    def leave(self) -> None:
+        """Give the seat up at a clean end."""
+        self._map[:] = bytes(SEAT_BYTES)
+        self._map.close()
+        self._file.leave_seat(self.number)
+
+
+def presence_file(database: Path) -> PresenceFile | None:
+    """Return this process's one handle on the database's presence file; None where the platform has no such locks."""
+    if fcntl is None:
+        return None
+    path = database.with_name(database.name + "-workers")
+    key = (os.getpid(), str(path))
+    with _files_lock:
+        if key not in _files:
+            _files[key] = PresenceFile(path)
+        return _files[key]

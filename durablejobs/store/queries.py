@@ -1,0 +1,163 @@
+"""Reading jobs for people: one, many, and in numbers. Nothing here is needed to run jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, union_all
+
+from ..jobs import Job, JobError, JobFilter, QueueStatistics
+from ..statuses import Status
+from .tables import FINISHED_INDEX, PENDING_INDEX, RUNNING_INDEX, SCHEDULED_INDEX, job_errors, jobs
+
+_JOB_COLUMNS: Final = [column for column in jobs.c if column.name != "claim_token"]
+_JSON_COLUMNS: Final = ("args", "kwargs", "result", "progress", "meta")
+
+
+def job_from_row(row: Mapping[str, Any]) -> Job:
+    """Return the record of a row; JSON that somebody forced in broken is shown as the text it is."""
+    values = dict(row)
+    for name in _JSON_COLUMNS:
+        values[name] = _decoded(values[name])
+    values["status"] = Status(values["status"])
+    return Job(**values)
+
+
+def _decoded(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def job_by_id(connection: Connection, job_id: int) -> Job | None:
+    """Return one job."""
+    row = connection.execute(select(*_JOB_COLUMNS).where(jobs.c.id == job_id)).mappings().first()
+    return job_from_row(row) if row is not None else None
+
+
+def errors_of(connection: Connection, job_id: int) -> list[JobError]:
+    """Return the attempts of a job that did not succeed, oldest first."""
+    columns = [job_errors.c[name] for name in JobError.__slots__]
+    rows = connection.execute(select(*columns).where(job_errors.c.job_id == job_id).order_by(job_errors.c.id))
+    return [JobError(*row) for row in rows]
+
+
+def matching(wanted: JobFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of a filter."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.statuses:
+        conditions.append(jobs.c.status.in_(wanted.statuses))
+    if wanted.handler is not None:
+        conditions.append(jobs.c.handler == wanted.handler)
+    if wanted.queue is not None:
+        conditions.append(jobs.c.queue == wanted.queue)
+    return conditions
+
+
+def list_jobs(connection: Connection, wanted: JobFilter, limit: int, before: int | None) -> list[Job]:
+    """Return jobs that match, newest (highest id) first, with ids below `before`."""
+    if wanted.statuses:
+        newest = union_all(*(_newest_of_status(status, wanted, limit, before) for status in wanted.statuses))
+        chosen = jobs.c.id.in_(select(newest.subquery("newest").c.id))
+        statement = select(*_JOB_COLUMNS).where(chosen)
+    else:
+        statement = select(*_JOB_COLUMNS).where(*matching(wanted), *_below(before))
+    rows = connection.execute(statement.order_by(jobs.c.id.desc()).limit(limit)).mappings()
+    return [job_from_row(row) for row in rows]
+
+
+_INDEX_OF_STATUS: Final = {
+    Status.SCHEDULED: SCHEDULED_INDEX,
+    Status.PENDING: PENDING_INDEX,
+    Status.RUNNING: RUNNING_INDEX,
+    Status.FAILED: FINISHED_INDEX,
+    Status.CANCELLED: FINISHED_INDEX,
+}
+
+
+def _newest_of_status(status: Status, wanted: JobFilter, limit: int, before: int | None) -> Select[tuple[int]]:
+    """Ids of the newest jobs of one status, through the index that holds the fewest other jobs.
+
+    Succeeded jobs are most of a long history: walking back from the newest id meets them at once. The others are
+    rare in it, and SQLite would walk a million rows to find three; their own partial index holds just them.
+    """
+    # A literal, so that SQLite sees that the partial index's condition holds.
+    conditions: list[ColumnElement[bool]] = [jobs.c.status == literal_column(f"'{status.value}'"), *_below(before)]
+    conditions += matching(JobFilter(handler=wanted.handler, queue=wanted.queue))
+    statement = select(jobs.c.id)
+    index = _INDEX_OF_STATUS.get(status)
+    if index is not None:
+        statement = statement.with_hint(jobs, f"INDEXED BY {index.name}", "sqlite")
+    if index is FINISHED_INDEX:
+        conditions.append(jobs.c.finished_at.is_not(None))
+    newest = statement.where(*conditions).order_by(jobs.c.id.desc()).limit(limit)
+    return select(newest.subquery().c.id)  # SQLite takes no ORDER BY inside a UNION ALL
+
+
+def _below(before: int | None) -> list[ColumnElement[bool]]:
+    return [] if before is None else [jobs.c.id < before]
+
+
+def count_jobs(connection: Connection, wanted: JobFilter, eligible: frozenset[Status]) -> int:
+    """Return how many jobs match, among those in an eligible status."""
+    conditions = [jobs.c.status.in_(eligible), *matching(wanted)]
+    return connection.execute(select(func.count()).select_from(jobs).where(*conditions)).scalar_one()
+
+
+def statistics(connection: Connection, finished_since: datetime, minutes: float) -> list[QueueStatistics]:
+    """Return the counts of each queue, and its endings per minute since the moment given."""
+    counts: dict[str, dict[Status, int]] = {}
+    for queue, status, number in connection.execute(_counts()):
+        counts.setdefault(queue, {})[Status(status)] = number
+    oldest = dict(connection.execute(_oldest_waiting()).tuples().all())
+    rates: dict[str, dict[Status, float]] = {}
+    for queue, status, number in connection.execute(_recent_endings(finished_since)):
+        rates.setdefault(queue, {})[Status(status)] = number / minutes
+    return [QueueStatistics(queue, counts[queue], oldest.get(queue), rates.get(queue, {})) for queue in sorted(counts)]
+
+
+def _counts() -> Any:
+    """Counts by queue and status, each from the index that covers it: no row of the table is read."""
+
+    def live(status: Status) -> Select[Any]:
+        return (
+            select(jobs.c.queue, literal_column(f"'{status.value}'").label("status"), func.count())
+            .where(jobs.c.status == literal_column(f"'{status.value}'"))
+            .group_by(jobs.c.queue)
+        )
+
+    final = (
+        select(jobs.c.queue, jobs.c.status, func.count())
+        .where(jobs.c.finished_at.is_not(None))
+        .group_by(jobs.c.status, jobs.c.queue)
+    )
+    return union_all(live(Status.PENDING), live(Status.SCHEDULED), live(Status.RUNNING), final)
+
+
+def _oldest_waiting() -> Select[Any]:
+    """The moment since which the lowest pending id of each queue has been due."""
+    oldest = (
+        select(jobs.c.queue, func.min(jobs.c.id).label("id"))
+        .where(jobs.c.status == literal_column("'pending'"))
+        .group_by(jobs.c.queue)
+        .subquery("oldest")
+    )
+    return select(jobs.c.queue, jobs.c.run_at).join(oldest, jobs.c.id == oldest.c.id)
+
+
+def _recent_endings(since: datetime) -> Select[Any]:
+    return (
+        select(jobs.c.queue, jobs.c.status, func.count())
+        .where(
+            jobs.c.status.in_([Status.SUCCEEDED, Status.FAILED, Status.CANCELLED]),
+            jobs.c.finished_at >= since,
+            jobs.c.finished_at.is_not(None),
+        )
+        .group_by(jobs.c.status, jobs.c.queue)
+    )

@@ -1,0 +1,128 @@
+"""Giving back the jobs of a worker that is dead or hung."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, bindparam, exists, select, update
+
+from ..outcomes import Failure
+from ..statuses import FINAL, Status
+from .claims import IS_RUNNING
+from .endings import ERROR_SHOWN, record_error
+from .hot import HotStatement
+from .tables import job_workers, jobs
+
+BATCH: Final = 500
+"""Jobs given back in one transaction, so that claims go on between two of them."""
+
+
+class Orphan(NamedTuple):
+    """A job whose worker is gone, as it stood when it was read in the rescuing transaction."""
+
+    id: int
+    claim_token: int
+    worker_id: int | None
+    attempt: int
+    crashes: int
+    cancel_requested_at: str | None
+    started_at: str | None
+
+
+class Rescued(NamedTuple):
+    """What became of an orphan."""
+
+    job_id: int
+    status: Status
+    crashed: bool
+    """Whether the job was running, not just claimed, when its worker died."""
+
+
+_ORPHAN_COLUMNS: Final = [jobs.c[name] for name in Orphan._fields]
+
+ORPHANS_OF_WORKER: Final = HotStatement(
+    select(*_ORPHAN_COLUMNS).where(IS_RUNNING, jobs.c.worker_id == bindparam("worker")).limit(bindparam("most"))
+)
+
+# Left over when a worker's row is gone, after a restored backup for example.
+_has_no_worker = ~exists().where(job_workers.c.id == jobs.c.worker_id)
+ORPHANS_OF_NOBODY: Final = HotStatement(
+    select(*_ORPHAN_COLUMNS)
+    .where(IS_RUNNING, jobs.c.lease_expires_at < bindparam("now"), _has_no_worker)
+    .limit(bindparam("most"))
+)
+
+_GIVE_BACK: Final = HotStatement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
+    .values(
+        status=bindparam("status"),
+        finished_at=bindparam("finished_at"),
+        attempt=bindparam("attempt"),
+        crashes=bindparam("crashes"),
+        error=bindparam("error"),
+        worker_id=None,
+        lease_expires_at=None,
+    )
+)
+
+
+def orphans_of_worker(connection: Connection, worker_id: int) -> list[Orphan]:
+    """Return some of the jobs that this worker had claimed."""
+    rows = ORPHANS_OF_WORKER.run(connection, {"worker": worker_id, "most": BATCH})
+    return [Orphan._make(row) for row in rows]
+
+
+def orphans_of_nobody(connection: Connection, now: str) -> list[Orphan]:
+    """Return some of the running jobs without a registered worker whose lease has expired."""
+    return [Orphan._make(row) for row in ORPHANS_OF_NOBODY.run(connection, {"now": now, "most": BATCH})]
+
+
+def rescue(
+    connection: Connection,
+    orphans: Sequence[Orphan],
+    started: Set[int] | None,
+    max_crashes: int,
+    now: str,
+    cause: str,
+) -> list[Rescued]:
+    """Give orphans back: pending again, or ended where they have crashed too often or were to be cancelled.
+
+    `started` are the jobs that were really running when the worker died; None means that nobody knows, so each may
+    have been. A job is stopped for its crashes only if it was the only one running: then the blame is exact.
+    The worker that claims a job with nearly `max_crashes` crashes runs it alone, which makes it so.
+    """
+    suspects = started if started is not None else {orphan.id for orphan in orphans}
+    return [
+        _rescue_one(connection, orphan, orphan.id in suspects, len(suspects) == 1, max_crashes, now, cause)
+        for orphan in orphans
+    ]
+
+
+def _rescue_one(
+    connection: Connection, orphan: Orphan, crashed: bool, alone: bool, max_crashes: int, now: str, cause: str
+) -> Rescued:
+    crashes = orphan.crashes + 1 if crashed else orphan.crashes
+    failure = Failure("crash", f"{cause} while it ran this job (crash {crashes})") if crashed else None
+    status = Status.PENDING
+    if orphan.cancel_requested_at is not None:
+        status = Status.CANCELLED
+    elif crashed and alone and crashes >= max_crashes:
+        status = Status.FAILED
+        failure = Failure("crash", f"{cause} while it ran this job; stopped after {crashes} crashes")
+    _GIVE_BACK.run(
+        connection,
+        {
+            "job": orphan.id,
+            "token": orphan.claim_token,
+            "status": status.value,
+            "finished_at": now if status in FINAL else None,
+            "attempt": orphan.attempt if crashed else orphan.attempt - 1,
+            "crashes": crashes,
+            "error": failure.message[:ERROR_SHOWN] if failure else None,
+        },
+    )
+    if failure is not None:
+        record_error(connection, orphan.id, orphan.attempt, orphan.worker_id, orphan.started_at, now, failure)
+    return Rescued(orphan.id, status, crashed)

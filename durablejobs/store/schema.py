@@ -1,0 +1,143 @@
+"""The state of the schema in a file, and how it is brought up to date.
+
+Alembic costs some 150 ms to import; a database that is up to date is recognised without it.
+"""
+
+from __future__ import annotations
+
+import io
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from ..errors import SchemaError
+from .database import Database
+from .tables import VERSION_TABLE
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD: Final = "0001"
+"""The revision that this version works with; a test compares it with the migrations."""
+
+KNOWN: Final = frozenset({HEAD})
+"""The revisions that this version can upgrade from, and HEAD."""
+
+
+class SchemaState(Enum):
+    """What a file holds, as far as durablejobs is concerned."""
+
+    CURRENT = "up to date"
+    EMPTY = "empty"
+    MISSING = "without a job queue"
+    FOREIGN = "with a table `jobs` of another program"
+    OLDER = "older"
+    NEWER = "newer"
+
+
+class SchemaReport(NamedTuple):
+    """The state and, where there is one, the revision and the version of durablejobs that it needs."""
+
+    state: SchemaState
+    revision: str | None = None
+    needs: str | None = None
+
+
+def inspect_schema(connection: Connection) -> SchemaReport:
+    """Return what the file holds; costs two small reads."""
+    names = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if VERSION_TABLE not in names:
+        if "jobs" in names:
+            return SchemaReport(SchemaState.FOREIGN)
+        return SchemaReport(SchemaState.MISSING if names else SchemaState.EMPTY)
+    row = connection.exec_driver_sql(f"SELECT version_num, needs FROM {VERSION_TABLE}").first()  # noqa: S608
+    if row is None:
+        return SchemaReport(SchemaState.MISSING)
+    revision, needs = row
+    if revision == HEAD:
+        return SchemaReport(SchemaState.CURRENT, revision, needs)
+    return SchemaReport(SchemaState.OLDER if revision in KNOWN else SchemaState.NEWER, revision, needs)
+
+
+def ensure_schema(database: Database, create: bool) -> bool:
+    """Check that the file holds our schema; in an empty file, and if allowed, create it. Return whether it did.
+
+    Raises `SchemaError` with the way out for every other state.
+    """
+    with database.read() as connection:
+        report = inspect_schema(connection)
+    if report.state is SchemaState.EMPTY and create:
+        return upgrade(database)
+    if report.state is not SchemaState.CURRENT:
+        raise SchemaError(database.location, _way_out(report, database.location))
+    return False
+
+
+def upgrade(database: Database) -> bool:
+    """Bring the schema up to date, in one transaction; return whether there was anything to do.
+
+    Also adds the queue to another application's file. Raises `SchemaError` for a newer schema or a foreign table.
+    """
+    from alembic import command
+
+    with database.migration() as connection:
+        report = inspect_schema(connection)
+        if report.state is SchemaState.CURRENT:  # another process was faster
+            return False
+        if report.state in (SchemaState.FOREIGN, SchemaState.NEWER):
+            raise SchemaError(database.location, _way_out(report, database.location))
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        return True
+
+
+def upgrade_script() -> str:
+    """Return all migrations as SQL text, for who applies them by hand."""
+    from alembic import command
+
+    buffer = io.StringIO()
+    command.upgrade(_alembic_config(buffer), "head", sql=True)
+    return buffer.getvalue()
+
+
+def _alembic_config(output: io.StringIO | None = None) -> Config:
+    from alembic.config import Config
+
+    config = Config(output_buffer=output) if output is not None else Config()
+    config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
+    return config
+
+
+def migrations_directory() -> Path:
+    """Return where the migrations are: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+def _way_out(report: SchemaReport, location: str) -> str:
+    match report.state:
+        case SchemaState.EMPTY:
+            return (
+                f"is an empty file; `durablejobs migrate --db {location}` or the first enqueue creates the queue in it"
+            )
+        case SchemaState.MISSING:
+            return (
+                f"is a database of another program, without a job queue; "
+                f"`durablejobs migrate --db {location}` adds the queue to it"
+            )
+        case SchemaState.FOREIGN:
+            return "has a table `jobs` that is not durablejobs' own; give the queue a file of its own"
+        case SchemaState.OLDER:
+            return (
+                f"has the older schema {report.revision}, this version needs {HEAD}; stop the workers, "
+                f"then run `durablejobs migrate --db {location}`"
+            )
+        case _:
+            return (
+                f"has the newer schema {report.revision}, this version knows {HEAD}; "
+                f"install durablejobs {report.needs or 'in a newer version'} or newer"
+            )

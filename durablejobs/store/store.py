@@ -1,0 +1,358 @@
+"""The door to the rows: each method is one transaction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from ..clock import Clock, SystemClock, from_text, to_text
+from ..config import DatabaseConfig
+from ..errors import DuplicateJobError, IllegalActError, JobNotFoundError
+from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
+from ..statuses import Status
+from . import acts, claims, endings, inserts, queries, rescues, schema, workers
+from .database import Database, Watch
+from .endings import Ending, Settlement
+from .presence import PresenceFile, Seat, presence_file
+from .rescues import Rescued
+from .workers import Registration, Vital
+
+
+class ClaimRequest(NamedTuple):
+    """What a worker asks for in one turn."""
+
+    worker_id: int
+    queues: tuple[str, ...]
+    """In strict order; empty: all queues together, by priority, then id."""
+    most: int
+    lease: float
+    """Seconds."""
+
+
+class Turn(NamedTuple):
+    """What one turn of a worker's loop brought."""
+
+    settlement: Settlement
+    claimed: list[ClaimedJob]
+
+
+class Store:
+    """The jobs in one database. Opened at the first use, and checked then; safe to use from many threads.
+
+    `create` says whether a missing file may be created; otherwise it raises `DatabaseNotFoundError`.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str],
+        config: DatabaseConfig | None = None,
+        clock: Clock | None = None,
+        create: bool = True,
+    ) -> None:
+        self.database = Database(target, config)
+        self.clock = clock or SystemClock()
+        self._create = create
+        self._is_open = False
+
+    @property
+    def location(self) -> str:
+        return self.database.location
+
+    def open(self) -> bool:
+        """Open the database and check its schema; return whether it was created now."""
+        if self._is_open:
+            return False
+        self.database.ensure_file(self._create)
+        created = schema.ensure_schema(self.database, self._create)
+        self._is_open = True
+        return created
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.database.close()
+        self._is_open = False
+
+    def migrate(self) -> bool:
+        """Create or upgrade the schema, also in another application's file; return whether there was work to do."""
+        self.database.ensure_file(create=True)
+        return schema.upgrade(self.database)
+
+    def schema_report(self) -> schema.SchemaReport:
+        """Return the state of the schema, changing nothing."""
+        self.database.ensure_file(create=False)
+        with self.database.read() as connection:
+            return schema.inspect_schema(connection)
+
+    def watch(self) -> Watch:
+        """Return a watch that tells whether other connections have committed."""
+        self.open()
+        return self.database.watch()
+
+    def check_identity(self) -> None:
+        """Raise `DatabaseReplacedError` when the file under us was deleted or replaced."""
+        self.database.check_identity()
+
+    def _read(self) -> Any:
+        self.open()
+        return self.database.read()
+
+    def _write(self) -> Any:
+        self.open()
+        return self.database.write()
+
+    # Enqueue
+
+    def insert(self, job: NewJob) -> tuple[int, bool]:
+        """Store one job; return its id and True, or the id of the live job with its unique key and False."""
+        with self._write() as connection:
+            return inserts.insert_job(connection, job)
+
+    def insert_many(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
+        """Store all jobs or, if the iterable raises, none."""
+        counted = _Counted(new_jobs)
+        with self._write() as connection:
+            stored = inserts.insert_jobs(connection, counted)
+        return EnqueuedBatch(stored, counted.count - stored)
+
+    def insert_in(self, given: Any, job: NewJob) -> tuple[int, bool]:
+        """Store one job in the transaction of the user's own connection; it commits."""
+        with self.database.translated_errors():
+            return inserts.insert_job(inserts.users_connection(given), job)
+
+    def insert_many_in(self, given: Any, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
+        """Store jobs in the transaction of the user's own connection; it commits, or rolls back if this raises."""
+        counted = _Counted(new_jobs)
+        with self.database.translated_errors():
+            stored = inserts.insert_jobs_in(inserts.users_connection(given), counted)
+        return EnqueuedBatch(stored, counted.count - stored)
+
+    # The worker's turn
+
+    def turn(self, finished: Sequence[Ending], request: ClaimRequest) -> Turn:
+        """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync."""
+        now = self.clock.now()
+        with self._write() as connection:
+            settlement = endings.settle(connection, request.worker_id, finished)
+            claims.promote(connection, to_text(now))
+            claimed = self._claim(connection, request, now)
+        return Turn(settlement, claimed)
+
+    def peek(self) -> tuple[bool, datetime | None]:
+        """Return whether a job is pending or due, and when the next scheduled one is due; takes no lock."""
+        with self._read() as connection:
+            has_work, next_due = claims.peek(connection, to_text(self.clock.now()))
+        return has_work, from_text(next_due) if next_due else None
+
+    def _claim(self, connection: Connection, request: ClaimRequest, now: datetime) -> list[ClaimedJob]:
+        now_text, lease = to_text(now), to_text(now + timedelta(seconds=request.lease))
+        if not request.queues:
+            queues = claims.pending_queues(connection) if request.most else []
+            return claims.claim(connection, queues, request.most, request.worker_id, now_text, lease)
+        claimed: list[ClaimedJob] = []
+        for queue in request.queues:
+            wanted = request.most - len(claimed)
+            if wanted > 0:
+                claimed += claims.claim(connection, [queue], wanted, request.worker_id, now_text, lease)
+        return claimed
+
+    def settle(self, worker_id: int, finished: Sequence[Ending]) -> Settlement:
+        """Write endings only."""
+        with self._write() as connection:
+            return endings.settle(connection, worker_id, finished)
+
+    def release(self, claimed: Sequence[ClaimedJob]) -> int:
+        """Give claimed jobs back, their attempt unspent."""
+        with self._write() as connection:
+            return claims.release(connection, claimed)
+
+    def release_unknown(self, worker_id: int, known: Set[int]) -> int:
+        """Give back what the rows say this worker has claimed and it does not know of."""
+        with self._write() as connection:
+            claimed = claims.claimed_by(connection, worker_id)
+            return claims.release(connection, [job for job in claimed if job.id not in known])
+
+    # Who is alive
+
+    def presence(self) -> PresenceFile | None:
+        """Return the seats beside this database; None where the platform has none."""
+        return presence_file(self.database.path)
+
+    def register(self, describe: Callable[[int | None, str], Registration]) -> tuple[int, Seat | None]:
+        """Register a worker and take a seat; `describe` gets the seat's number and the time.
+
+        The seat is taken before the row is visible, so that nobody sees a registered worker without one.
+        """
+        presence = self.presence()
+        seat = None
+        try:
+            with self._write() as connection:
+                if presence is not None:
+                    taken = [vital.seat for vital in workers.vitals(connection) if vital.seat is not None]
+                    seat = presence.take_seat(taken)
+                number = seat.number if seat is not None else None
+                worker_id = workers.register(connection, describe(number, to_text(self.clock.now())))
+        except BaseException:
+            if seat is not None:
+                seat.leave()
+            raise
+        return worker_id, seat
+
+    def register_again(self, worker_id: int, registration: Registration) -> None:
+        """Register a worker under its old id, after others had taken it for dead."""
+        with self._write() as connection:
+            workers.register(connection, registration, worker_id)
+
+    def heartbeat(self, worker_id: int, lease: float) -> bool:
+        """Extend the lease of all the worker's jobs; return whether it is still registered."""
+        now = self.clock.now()
+        with self._write() as connection:
+            claims.extend_leases(connection, worker_id, to_text(now + timedelta(seconds=lease)))
+            return workers.heartbeat(connection, worker_id, to_text(now))
+
+    def unregister(self, worker_id: int) -> None:
+        """Remove a worker that has given everything back."""
+        with self._write() as connection:
+            workers.unregister(connection, worker_id)
+
+    def vitals(self) -> list[Vital]:
+        """Return what there is to judge which workers are alive."""
+        with self._read() as connection:
+            return workers.vitals(connection)
+
+    def workers(self) -> list[WorkerRecord]:
+        """Return the registered workers."""
+        with self._read() as connection:
+            return workers.worker_records(connection)
+
+    def rescue_worker(
+        self, worker: Vital, is_dead: bool, started: Set[int] | None, max_crashes: int, cause: str
+    ) -> list[Rescued]:
+        """Give back a batch of a dead or hung worker's jobs; a dead one is removed after the last batch.
+
+        The next batch is due as long as something comes back.
+        """
+        with self._write() as connection:
+            orphans = rescues.orphans_of_worker(connection, worker.id)
+            if not orphans and is_dead:
+                workers.unregister(connection, worker.id)
+            now = to_text(self.clock.now())
+            return rescues.rescue(connection, orphans, started, max_crashes, now, cause)
+
+    def rescue_strays(self, max_crashes: int, cause: str) -> list[Rescued]:
+        """Give back a batch of running jobs whose lease has expired and whose worker is not even registered."""
+        now = to_text(self.clock.now())
+        with self._read() as connection:
+            if not rescues.orphans_of_nobody(connection, now):
+                return []
+        with self._write() as connection:
+            orphans = rescues.orphans_of_nobody(connection, now)
+            return rescues.rescue(connection, orphans, None, max_crashes, now, cause)
+
+    # A person's acts
+
+    def cancel(self, job_id: int) -> Job:
+        """Cancel a live job, or ask for it where it runs. Raises `JobNotFoundError`, `IllegalActError`."""
+        with self._write() as connection:
+            done = acts.cancel(connection, [job_id], self.clock.now())
+            return self._acted(connection, "cancel", job_id, bool(done))
+
+    def retry(self, job_id: int) -> Job:
+        """Make an ended or scheduled job pending. Raises `JobNotFoundError`, `IllegalActError`, `DuplicateJobError`."""
+        with self._write() as connection:
+            done = acts.retry(connection, [job_id], self.clock.now())
+            return self._acted(connection, "retry", job_id, bool(done))
+
+    def delete(self, job_id: int) -> None:
+        """Delete a job that is not running. Raises `JobNotFoundError`, `IllegalActError`."""
+        with self._write() as connection:
+            if not acts.delete_jobs(connection, [job_id]):
+                self._acted(connection, "delete", job_id, False)
+
+    def _acted(self, connection: Connection, act: str, job_id: int, done: bool) -> Job:
+        job = queries.job_by_id(connection, job_id)
+        if job is None:
+            raise JobNotFoundError(job_id)
+        if not done:
+            if act == "retry" and job.status in acts.RETRYABLE and job.unique_key is not None:
+                raise DuplicateJobError(job.unique_key)
+            raise IllegalActError(act, job_id, job.status)
+        return job
+
+    def count(self, act: str, wanted: JobFilter) -> int:
+        """Return how many jobs `cancel`, `retry` or `delete` of this filter would concern."""
+        with self._read() as connection:
+            return queries.count_jobs(connection, wanted, _ELIGIBLE[act])
+
+    def act_on_batch(self, act: str, wanted: JobFilter, after: int) -> tuple[int, int | None]:
+        """Cancel, retry or delete the next batch of matching jobs with ids above `after`.
+
+        Returns how many were changed, and the id to go on after; None at the end.
+        """
+        with self._write() as connection:
+            ids = acts.ids_after(connection, wanted, _ELIGIBLE[act], after)
+            if act == "cancel":
+                done = acts.cancel(connection, ids, self.clock.now())
+            elif act == "retry":
+                done = acts.retry(connection, ids, self.clock.now())
+            else:
+                done = acts.delete_jobs(connection, ids)
+        return len(done), ids[-1] if len(ids) == acts.BATCH else None
+
+    def prune(self, finished_before: dict[Status, datetime]) -> int:
+        """Delete a batch of jobs that ended before their status's moment; return how many, 0 at the end."""
+        if not finished_before:
+            return 0
+        with self._read() as connection:  # mostly nothing is old enough: then no writer has to wait
+            if not acts.count_prunable(connection, finished_before):
+                return 0
+        with self._write() as connection:
+            return acts.prune(connection, finished_before)
+
+    def count_prunable(self, finished_before: dict[Status, datetime]) -> int:
+        """Return how many jobs `prune` would delete in all."""
+        with self._read() as connection:
+            return acts.count_prunable(connection, finished_before)
+
+    # Reading
+
+    def get(self, job_id: int) -> Job | None:
+        """Return one job."""
+        with self._read() as connection:
+            return queries.job_by_id(connection, job_id)
+
+    def get_with_errors(self, job_id: int) -> tuple[Job | None, list[JobError]]:
+        """Return one job and its attempts that did not succeed, as of one moment."""
+        with self._read() as connection:
+            return queries.job_by_id(connection, job_id), queries.errors_of(connection, job_id)
+
+    def list_jobs(self, wanted: JobFilter, limit: int, before: int | None = None) -> list[Job]:
+        """Return jobs that match, newest first."""
+        with self._read() as connection:
+            return queries.list_jobs(connection, wanted, limit, before)
+
+    def statistics(self, minutes: float) -> list[QueueStatistics]:
+        """Return counts and rates of each queue."""
+        with self._read() as connection:
+            return queries.statistics(connection, self.clock.now() - timedelta(minutes=minutes), minutes)
+
+
+class _Counted:
+    """An iterable that counts what was taken from it."""
+
+    def __init__(self, items: Iterable[NewJob]) -> None:
+        self._items = items
+        self.count = 0
+
+    def __iter__(self) -> Iterator[NewJob]:
+        for item in self._items:
+            self.count += 1
+            yield item
+
+
+_ELIGIBLE = {"cancel": acts.CANCELLABLE, "retry": acts.RETRYABLE, "delete": acts.DELETABLE}
+
+__all__ = ["ClaimRequest", "Ending", "Store", "Turn"]

@@ -1,0 +1,206 @@
+"""The tables, their indexes, checks, trigger and view: the schema that the migrations add up to.
+
+Other programs insert into `jobs` by plain SQL, so every column but `handler` has a default in the database, and
+nonsense is refused by the database. Measured habits of SQLite that shape the checks: `x IN (a, b, c)` with three or
+more members builds a temporary table at every insert (twice the cost of the row), a chain of `OR` does not;
+a check is evaluated on an update only when it names a column that changes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+from ..statuses import FINAL, LIVE, Status
+from .moments import Moment
+
+NAMING: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = MetaData(naming_convention=NAMING)
+
+NOW: Final = "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"
+"""The moment of the statement as `clock.to_text` writes it; SQLite knows milliseconds."""
+
+
+def _one_of(statuses: frozenset[Status]) -> str:
+    return "(" + " OR ".join(f"status = '{status}'" for status in Status if status in statuses) + ")"
+
+
+def _is_name(column: str) -> str:
+    return f"length({column}) BETWEEN 1 AND 200 AND {column} NOT GLOB '*[^A-Za-z0-9_.:-]*'"
+
+
+def _is_time(column: str) -> str:
+    return f"{column} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] *' AND julianday({column}) IS NOT NULL"
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("handler", Text, nullable=False),
+    Column("queue", Text, nullable=False, server_default=text("'default'")),
+    Column("args", Text, nullable=False, server_default=text("'[]'")),
+    Column("kwargs", Text, nullable=False, server_default=text("'{}'")),
+    Column("status", Text, nullable=False, server_default=text("'pending'")),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("run_at", Moment, nullable=False, server_default=text(NOW)),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("max_attempts", Integer, nullable=False, server_default=text("20")),
+    Column("crashes", Integer, nullable=False, server_default=text("0")),
+    Column("claim_token", Integer, nullable=False, server_default=text("0")),
+    Column("worker_id", Integer),
+    Column("lease_expires_at", Moment),
+    Column("cancel_requested_at", Moment),
+    Column("unique_key", Text),
+    Column("timeout", Float),
+    Column("result", Text),
+    Column("error", Text),
+    Column("progress", Text),
+    Column("meta", Text, nullable=False, server_default=text("'{}'")),
+    Column("created_at", Moment, nullable=False, server_default=text(NOW)),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    CheckConstraint(_is_name("handler"), "handler_is_a_name"),
+    CheckConstraint(_is_name("queue"), "queue_is_a_name"),
+    CheckConstraint("json_valid(args) AND json_type(args) = 'array'", "args_is_a_json_array"),
+    CheckConstraint("json_valid(kwargs) AND json_type(kwargs) = 'object'", "kwargs_is_a_json_object"),
+    CheckConstraint("meta = '{}' OR (json_valid(meta) AND json_type(meta) = 'object')", "meta_is_a_json_object"),
+    CheckConstraint("result IS NULL OR json_valid(result)", "result_is_json"),
+    CheckConstraint(
+        f"({_one_of(LIVE)} AND finished_at IS NULL) OR ({_one_of(FINAL)} AND finished_at IS NOT NULL)",
+        "status_is_known_and_final_ones_have_finished_at",
+    ),
+    CheckConstraint("status <> 'running' OR lease_expires_at IS NOT NULL", "running_has_a_lease"),
+    CheckConstraint("typeof(priority) = 'integer'", "priority_is_an_integer"),
+    CheckConstraint(
+        "typeof(max_attempts) = 'integer' AND max_attempts BETWEEN 1 AND 1000000", "max_attempts_is_1_to_1000000"
+    ),
+    CheckConstraint("attempt >= 0 AND crashes >= 0 AND claim_token >= 0", "counters_are_not_negative"),
+    CheckConstraint("unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500", "unique_key_is_1_to_500_long"),
+    CheckConstraint("timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)", "timeout_is_positive"),
+    # Equal to created_at is the common case and proves the form without parsing it.
+    CheckConstraint(f"run_at = created_at OR ({_is_time('run_at')})", "run_at_is_utc_text"),
+    CheckConstraint(f"length(created_at) = 26 OR ({_is_time('created_at')})", "created_at_is_utc_text"),
+    sqlite_autoincrement=True,
+)
+
+# Partial indexes on live statuses only: a claim costs the same after ten million finished jobs.
+PENDING_INDEX: Final = Index(
+    "ix_jobs_pending",
+    jobs.c.queue,
+    jobs.c.priority.desc(),
+    jobs.c.id,
+    sqlite_where=text("status = 'pending'"),
+)
+SCHEDULED_INDEX: Final = Index(
+    "ix_jobs_scheduled", jobs.c.run_at, jobs.c.queue, sqlite_where=text("status = 'scheduled'")
+)
+RUNNING_INDEX: Final = Index("ix_jobs_running", jobs.c.worker_id, sqlite_where=text("status = 'running'"))
+UNIQUE_INDEX: Final = Index(
+    "ix_jobs_unique_key",
+    jobs.c.unique_key,
+    unique=True,
+    sqlite_where=text("unique_key IS NOT NULL AND finished_at IS NULL"),
+)
+FINISHED_INDEX: Final = Index(
+    "ix_jobs_finished",
+    jobs.c.status,
+    jobs.c.finished_at,
+    jobs.c.queue,
+    sqlite_where=text("finished_at IS NOT NULL"),
+)
+
+job_errors = Table(
+    "job_errors",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker_id", Integer),
+    Column("started_at", Moment),
+    Column("ended_at", Moment, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("traceback", Text),
+    Index("ix_job_errors_job_id", "job_id"),
+)
+
+job_workers = Table(
+    "job_workers",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("seat", Integer),
+    Column("queues", Text, nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("heartbeat_at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+VERSION_TABLE: Final = "job_schema"
+"""Where the migrations write their revision: not Alembic's default name, which the application may use."""
+
+TRIGGERS: Final = {
+    # `INSERT INTO jobs(handler, run_at) VALUES ('mail', <tomorrow>)` must not run today.
+    "jobs_due_later_are_scheduled": """
+        CREATE TRIGGER jobs_due_later_are_scheduled AFTER INSERT ON jobs
+        WHEN NEW.status = 'pending' AND NEW.run_at > NEW.created_at
+        BEGIN
+            UPDATE jobs SET status = 'scheduled' WHERE id = NEW.id;
+        END
+    """,
+}
+
+VIEWS: Final = {
+    # What a person wants first, newest first.
+    "jobs_overview": """
+        CREATE VIEW jobs_overview AS
+        SELECT
+            id,
+            handler,
+            queue,
+            CASE WHEN status = 'scheduled' AND attempt > 0 THEN 'retrying' ELSE status END AS status,
+            max(attempt - crashes, 0) || '/' || max_attempts AS tries,
+            CASE
+                WHEN age < 60 THEN CAST(age AS INTEGER) || ' s'
+                WHEN age < 3600 THEN CAST(age / 60 AS INTEGER) || ' min'
+                WHEN age < 172800 THEN CAST(age / 3600 AS INTEGER) || ' h'
+                ELSE CAST(age / 86400 AS INTEGER) || ' d'
+            END AS age,
+            CASE WHEN took < 1 THEN CAST(took * 1000 AS INTEGER) || ' ms' ELSE round(took, 1) || ' s' END AS took,
+            substr(args, 1, 40) AS args,
+            run_at,
+            error
+        FROM (
+            SELECT
+                *,
+                max((julianday('now') - julianday(created_at)) * 86400, 0) AS age,
+                (julianday(finished_at) - julianday(started_at)) * 86400 AS took
+            FROM jobs
+        )
+        ORDER BY id DESC
+    """,
+}

@@ -1,0 +1,78 @@
+"""The register of workers: who is alive, with a heartbeat."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from ..jobs import WorkerRecord
+from .claims import IS_RUNNING
+from .hot import HotStatement
+from .tables import job_workers, jobs
+
+
+class Registration(NamedTuple):
+    """A worker's row on its way in; times are text."""
+
+    name: str
+    host: str
+    pid: int
+    seat: int | None
+    queues: str
+    concurrency: int
+    version: str
+    started_at: str
+    heartbeat_at: str
+
+
+class Vital(NamedTuple):
+    """What there is to judge whether a worker is alive."""
+
+    id: int
+    name: str
+    host: str
+    pid: int
+    seat: int | None
+    heartbeat_at: str
+
+
+_REGISTER: Final = HotStatement(
+    insert(job_workers).values({name: bindparam(name) for name in ("id", *Registration._fields)})
+)
+_VITALS: Final = HotStatement(select(*(job_workers.c[name] for name in Vital._fields)))
+_HEARTBEAT: Final = HotStatement(
+    update(job_workers).where(job_workers.c.id == bindparam("worker")).values(heartbeat_at=bindparam("now"))
+)
+_UNREGISTER: Final = HotStatement(delete(job_workers).where(job_workers.c.id == bindparam("worker")))
+
+
+def register(connection: Connection, registration: Registration, worker_id: int | None = None) -> int:
+    """Add a worker; return its id, which is never used for another."""
+    return int(_REGISTER.run(connection, {"id": worker_id, **registration._asdict()}).lastrowid)
+
+
+def vitals(connection: Connection) -> list[Vital]:
+    """Return all registered workers."""
+    return [Vital._make(row) for row in _VITALS.run(connection, {})]
+
+
+def heartbeat(connection: Connection, worker_id: int, now: str) -> bool:
+    """Note that this worker lives; return whether it is still registered."""
+    return _HEARTBEAT.run(connection, {"worker": worker_id, "now": now}).rowcount == 1
+
+
+def unregister(connection: Connection, worker_id: int) -> None:
+    """Remove a worker."""
+    _UNREGISTER.run(connection, {"worker": worker_id})
+
+
+def worker_records(connection: Connection) -> list[WorkerRecord]:
+    """Return all registered workers with the number of jobs each has claimed, oldest first."""
+    running = select(func.count()).where(IS_RUNNING, jobs.c.worker_id == job_workers.c.id).scalar_subquery()
+    rows = connection.execute(select(job_workers, running.label("running")).order_by(job_workers.c.id)).mappings()
+    return [_record(row) for row in rows]
+
+
+def _record(row: Any) -> WorkerRecord:
+    return WorkerRecord(**{name: row[name] for name in WorkerRecord.__slots__})
