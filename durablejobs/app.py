@@ -127,9 +127,9 @@ class DurableJobs:
         """Return one job. Raises `JobNotFoundError`."""
         return self._reader.get(job_id)
 
-    def list(self, wanted: JobFilter | None = None, limit: int = 50, before: int | None = None) -> list[Job]:
+    def list_jobs(self, wanted: JobFilter | None = None, limit: int = 50, before: int | None = None) -> list[Job]:
         """Return jobs that match, newest first."""
-        return self._reader.list(wanted, limit, before)
+        return self._reader.list_jobs(wanted, limit, before)
 
     def statistics(self, minutes: float = 5.0) -> list[QueueStatistics]:
         """Return counts by queue and status, and endings per minute over the last minutes."""

@@ -37,7 +37,7 @@ class Reader:
             raise JobNotFoundError(job_id)
         return _with_source(job, self), errors
 
-    def list(self, wanted: JobFilter | None = None, limit: int = 50, before: int | None = None) -> list[Job]:
+    def list_jobs(self, wanted: JobFilter | None = None, limit: int = 50, before: int | None = None) -> list[Job]:
         """Return jobs that match, newest (highest id) first, with ids below `before`."""
         checked_integer(limit, "limit", 1, 100_000)
         found = self._store.list_jobs(wanted or JobFilter(), limit, before)
