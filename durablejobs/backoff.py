@@ -32,7 +32,8 @@ class Backoff:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and low <= value <= high):
                 raise ConfigurationError(f"backoff {name}", f"must be {low:g} to {high:g}, not {value!r}")
-        if not (isinstance(self.jitter, int | float) and 0 <= self.jitter <= 1):
+        jitter: object = self.jitter
+        if not (isinstance(jitter, int | float) and 0 <= jitter <= 1):
             raise ConfigurationError("backoff jitter", f"must be 0 to 1, not {self.jitter!r}")
 
     def __call__(self, attempt: int) -> float:
@@ -60,7 +61,7 @@ def delay_after(rule: BackoffRule, attempt: int) -> float:
     """
     try:
         delay = float(rule(attempt))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a user's rule raises
         delay = math.nan
     if math.isnan(delay):
         delay = Backoff()(attempt)

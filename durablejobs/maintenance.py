@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from .clock import Clock
@@ -16,14 +16,14 @@ from .store.workers import Vital
 
 log = logging.getLogger("durablejobs.worker")
 
-_EARLIEST: Final = datetime.min
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Rescuer:
     """Finds dead and hung workers and gives their jobs back.
 
-    A worker is dead when the kernel has dropped the lock on its seat: known at once, and never mistaken. It is hung when
-    its heartbeat has not changed for the length of a lease *by this observer's monotonic clock*: neither a jump of the
+    A worker is dead when the kernel has dropped the lock on its seat: known at once, and never mistaken. It is hung
+    when its heartbeat has not changed for the length of a lease *by this observer's monotonic clock*: neither a jump of the
     wall clock nor a wrong one on the other side makes a living worker look hung.
     """
 
@@ -86,9 +86,8 @@ def finished_before(retention: Retention, now: datetime) -> dict[Status, datetim
         Status.CANCELLED: retention.cancelled,
         Status.FAILED: retention.failed,
     }
-    earliest = _EARLIEST.replace(tzinfo=now.tzinfo)
     return {
-        status: now - timedelta(seconds=seconds) if seconds < (now - earliest).total_seconds() else earliest
+        status: now - timedelta(seconds=seconds) if seconds < (now - _EARLIEST).total_seconds() else _EARLIEST
         for status, seconds in kept.items()
         if math.isfinite(seconds)
     }

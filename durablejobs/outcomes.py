@@ -57,7 +57,7 @@ class Cancel(HandlerSignal):
         super().__init__(reason)
 
 
-def _checked_delay(what: str, delay: float) -> float:
+def _checked_delay(what: str, delay: object) -> float:
     if not isinstance(delay, int | float) or math.isnan(delay) or not 0 <= delay <= LONGEST_DELAY:
         raise ConfigurationError(f"{what} delay", f"must be 0 to {LONGEST_DELAY:g} seconds, not {delay!r}")
     return float(delay)

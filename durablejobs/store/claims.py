@@ -64,8 +64,8 @@ def promote(connection: Connection, now: str) -> int:
 
 def peek(connection: Connection, now: str) -> tuple[bool, str | None]:
     """Return whether a job is pending or due, and the `run_at` of the scheduled job that is due first."""
-    has_work, due = PEEK.run(connection, {"now": now}).one()
-    return bool(has_work), due
+    row = PEEK.run(connection, {"now": now}).one()
+    return bool(row.has_work), row.next_due
 
 
 def pending_queues(connection: Connection) -> list[str]:

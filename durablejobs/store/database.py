@@ -140,16 +140,19 @@ class Database:
     @contextmanager
     def migration(self) -> Iterator[Connection]:
         """Yield a connection in one transaction that may rebuild tables: without cascading deletes."""
-        with self.translated_errors(), self._exclusive():
-            with self._engine.connect().execution_options(durablejobs_begin="BEGIN IMMEDIATE") as connection:
-                driver = connection.connection.driver_connection
-                assert driver is not None
-                driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
-                try:
-                    with connection.begin():
-                        yield connection
-                finally:
-                    connection.invalidate()
+        with (
+            self.translated_errors(),
+            self._exclusive(),
+            self._engine.connect().execution_options(durablejobs_begin="BEGIN IMMEDIATE") as connection,
+        ):
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                connection.invalidate()
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

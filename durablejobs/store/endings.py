@@ -1,4 +1,7 @@
-"""How an attempt ends in the rows. Every statement carries the claim token: a worker that lost its claim changes nothing."""
+"""How an attempt ends in the rows.
+
+Every statement carries the claim token: a worker that lost its claim changes nothing.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, CursorResult
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ClauseElement
 
-DIALECT: Final = sqlite.dialect(paramstyle="qmark")  # type: ignore[no-untyped-call]
+DIALECT: Final = sqlite.dialect(paramstyle="qmark")
 
 DriverConnection = sqlite3.Connection
 

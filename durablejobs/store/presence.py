@@ -21,13 +21,15 @@ import os
 import struct
 import threading
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-try:
+HAS_LOCKS: Final = find_spec("fcntl") is not None
+"""False on Windows: there leases alone decide who is dead."""
+
+if HAS_LOCKS:
     import fcntl
-except ImportError:  # Windows: leases alone decide
-    fcntl = None  # type: ignore[assignment]
 
 SEAT_BYTES: Final = 16 * 1024  # a multiple of every usual page size: seats are mapped one by one
 _HEADER_BYTES: Final = 8
@@ -118,7 +120,7 @@ class Seat:
 
 def presence_file(database: Path) -> PresenceFile | None:
     """Return this process's one handle on the database's presence file; None where the platform has no such locks."""
-    if fcntl is None:
+    if not HAS_LOCKS:
         return None
     path = database.with_name(database.name + "-workers")
     key = (os.getpid(), str(path))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, union_all
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal_column, select, union_all
 
 from ..jobs import Job, JobError, JobFilter, QueueStatistics
 from ..statuses import Status
@@ -17,9 +16,9 @@ _JOB_COLUMNS: Final = [column for column in jobs.c if column.name != "claim_toke
 _JSON_COLUMNS: Final = ("args", "kwargs", "result", "progress", "meta")
 
 
-def job_from_row(row: Mapping[str, Any]) -> Job:
+def job_from_row(row: RowMapping) -> Job:
     """Return the record of a row; JSON that somebody forced in broken is shown as the text it is."""
-    values = dict(row)
+    values: dict[str, Any] = {str(name): value for name, value in row.items()}
     for name in _JSON_COLUMNS:
         values[name] = _decoded(values[name])
     values["status"] = Status(values["status"])
@@ -115,7 +114,7 @@ def statistics(connection: Connection, finished_since: datetime, minutes: float)
     counts: dict[str, dict[Status, int]] = {}
     for queue, status, number in connection.execute(_counts()):
         counts.setdefault(queue, {})[Status(status)] = number
-    oldest = dict(connection.execute(_oldest_waiting()).tuples().all())
+    oldest: dict[str, datetime] = dict(connection.execute(_oldest_waiting()).tuples().all())
     rates: dict[str, dict[Status, float]] = {}
     for queue, status, number in connection.execute(_recent_endings(finished_since)):
         rates.setdefault(queue, {})[Status(status)] = number / minutes
