@@ -23,8 +23,8 @@ class Rescuer:
     """Finds dead and hung workers and gives their jobs back.
 
     A worker is dead when the kernel has dropped the lock on its seat: known at once, and never mistaken. It is hung
-    when its heartbeat has not changed for the length of a lease *by this observer's monotonic clock*: neither a jump of the
-    wall clock nor a wrong one on the other side makes a living worker look hung.
+    when its heartbeat has not changed for the length of a lease *by this observer's monotonic clock*: neither a jump
+    of the wall clock nor a wrong one on the other side makes a living worker look hung.
     """
 
     def __init__(self, store: Store, worker_id: int, lease: float, max_crashes: int, clock: Clock) -> None:

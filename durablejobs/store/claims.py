@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, exists, func, literal_column, select, union_all, update
 
 from ..jobs import ClaimedJob
-from .hot import HotStatement, driver_cursor
+from .hot import HotStatement
 from .tables import jobs
 
 MOST_PROMOTED: Final = 2000
@@ -64,8 +64,8 @@ def promote(connection: Connection, now: str) -> int:
 
 def peek(connection: Connection, now: str) -> tuple[bool, str | None]:
     """Return whether a job is pending or due, and the `run_at` of the scheduled job that is due first."""
-    row = PEEK.run(connection, {"now": now}).one()
-    return bool(row.has_work), row.next_due
+    has_work, next_due = PEEK.run(connection, {"now": now}).fetchone()
+    return bool(has_work), next_due
 
 
 def pending_queues(connection: Connection) -> list[str]:
@@ -113,12 +113,9 @@ def claim(
     if not queues:
         return []
     statement = claim_statement(len(queues))
-    values = {f"queue_{number}": queue for number, queue in enumerate(queues)}
-    values |= {"most": most, "worker": worker_id, "now": now, "lease": lease}  # type: ignore[dict-item]
-    cursor = driver_cursor(connection)
-    rows = cursor.execute(statement.sql, statement.positional(values)).fetchall()
-    cursor.close()
-    claimed = list(map(ClaimedJob._make, rows))
+    values: dict[str, Any] = {f"queue_{number}": queue for number, queue in enumerate(queues)}
+    values |= {"most": most, "worker": worker_id, "now": now, "lease": lease}
+    claimed = [ClaimedJob._make(row) for row in statement.run(connection, values)]
     claimed.sort(key=lambda job: (-job.priority, job.id))  # RETURNING promises no order
     return claimed
 

@@ -41,6 +41,9 @@ from ..errors import (
     DatabaseUnusableError,
     DiskFullError,
 )
+from .gate import Gate
+from .hot import driver_of
+from .presence import lock_file_of
 
 _STATEMENTS_KEPT: Final = 256
 _CACHE_KIBIBYTES: Final = 8 * 1024
@@ -62,8 +65,8 @@ class Database:
         self.config = config or DatabaseConfig()
         self._engine = self._new_engine()
         self._writer: Connection | None = None
-        self._writer_lock = threading.Lock()
-        self._writing_thread: int | None = None
+        self._gate: Gate | None = None
+        self._opening = threading.Lock()
         self._identity: tuple[int, int] | None = None
         _open_databases.add(self)
 
@@ -125,14 +128,16 @@ class Database:
         """
         with self.translated_errors(), self._exclusive():
             connection = self._writing_connection()
-            transaction = connection.begin()
+            driver = driver_of(connection)
+            driver.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
             except BaseException:
                 self._roll_back(connection)
                 raise
             try:
-                transaction.commit()
+                driver.commit()
+                connection.commit()  # SQLAlchemy's own notion of a transaction, begun by its first statement
             except BaseException as error:
                 self._roll_back(connection)
                 raise self._judged_commit_error(error) from error
@@ -140,59 +145,58 @@ class Database:
     @contextmanager
     def migration(self) -> Iterator[Connection]:
         """Yield a connection in one transaction that may rebuild tables: without cascading deletes."""
-        with (
-            self.translated_errors(),
-            self._exclusive(),
-            self._engine.connect().execution_options(durablejobs_begin="BEGIN IMMEDIATE") as connection,
-        ):
-            driver = connection.connection.driver_connection
-            assert driver is not None
-            driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
+        with self.translated_errors(), self._exclusive(), self._engine.connect() as connection:
+            driver = driver_of(connection)
             try:
+                driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
+                driver.execute("BEGIN IMMEDIATE")
                 with connection.begin():
                     yield connection
             finally:
-                connection.invalidate()
+                connection.invalidate()  # the next user wants foreign keys
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        if self._writing_thread == threading.get_ident():
-            raise RuntimeError("a write inside a write of the same thread would wait for itself for ever")
-        if not self._writer_lock.acquire(timeout=self.config.busy_timeout):
+        gate = self._gate or self._new_gate()
+        if not gate.enter(self.config.busy_timeout):
             raise DatabaseBusyError(self.location, self.config.busy_timeout)
-        self._writing_thread = threading.get_ident()
         try:
             yield
         finally:
-            self._writing_thread = None
-            self._writer_lock.release()
+            gate.leave()
+
+    def _new_gate(self) -> Gate:
+        with self._opening:
+            if self._gate is None:
+                self._gate = Gate(lock_file_of(self.path))
+            return self._gate
 
     def _writing_connection(self) -> Connection:
         if self._writer is None:
-            self._writer = self._engine.connect().execution_options(durablejobs_begin="BEGIN IMMEDIATE")
+            self._writer = self._engine.connect()
         return self._writer
 
     def _roll_back(self, connection: Connection) -> None:
         """Leave nothing open; a connection that cannot even roll back is thrown away."""
         try:
+            driver_of(connection).rollback()
             connection.rollback()
         except (DBAPIError, sqlite3.Error):
-            self._writer = None
-            connection.invalidate()
-            connection.close()
+            self._discard_writer()
+
+    def _discard_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.invalidate()
+            writer.close()
 
     def _judged_commit_error(self, error: BaseException) -> BaseException:
         cause = _sqlite_error(error)
-        if cause is None:
+        if cause is None or _primary_code(cause) != sqlite3.SQLITE_IOERR:
             return error
-        if _primary_code(cause) == sqlite3.SQLITE_IOERR:
-            # Stored or not: the log may hold the commit although its sync failed. Start afresh from the file.
-            writer, self._writer = self._writer, None
-            if writer is not None:
-                writer.invalidate()
-                writer.close()
-            return CommitUnknownError(self.location, str(cause))
-        return error
+        # Stored or not: the log may hold the commit although its sync failed. Start afresh from the file.
+        self._discard_writer()
+        return CommitUnknownError(self.location, str(cause))
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
@@ -231,26 +235,28 @@ class Database:
 
     def close(self) -> None:
         """Close every connection of this process."""
-        with self._writer_lock:
+        with self._exclusive():
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
-            self._engine.dispose()
+        self._engine.dispose()
 
     def forget_after_fork(self) -> None:
         """In a forked child: start with no connection, and never close the parent's."""
         _abandoned.extend((self._engine, self._writer))
         self._engine = self._new_engine()
         self._writer = None
-        self._writer_lock = threading.Lock()
-        self._writing_thread = None
+        self._gate = None
+        self._opening = threading.Lock()
 
     def _new_engine(self) -> Engine:
         engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, max_overflow=-1)
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            connection.exec_driver_sql(connection.get_execution_options().get("durablejobs_begin", "BEGIN"))
+            driver = driver_of(connection)
+            if not driver.in_transaction:  # `write` has begun already
+                driver.execute("BEGIN")
 
         return engine
 

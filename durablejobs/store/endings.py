@@ -17,7 +17,7 @@ from ..jobs import ClaimedJob
 from ..outcomes import Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
 from ..statuses import FINAL, Status
 from .claims import IS_RUNNING
-from .hot import HotStatement
+from .hot import HotStatement, driver_of
 from .tables import job_errors, jobs
 
 ERROR_SHOWN: Final = 500
@@ -50,20 +50,21 @@ def succeed_statement(count: int) -> str:
     """Return the statement that ends so many jobs as succeeded.
 
     One statement for many rows, because each step of a statement gives the interpreter lock away and has to get it
-    back: row by row would wait for busy handlers once per row, with the write lock in hand.
+    back: row by row would wait for busy handlers once per row, with the write lock in hand. The rows are a subquery
+    and not a WITH, because the driver counts changed rows only for statements that begin with UPDATE; SQLite names
+    the columns of VALUES column1 and so on.
     """
     rows = ", ".join(["(?, ?, ?, ?, ?)"] * count)
     return f"""
-        WITH ended(id, claim_token, started_at, finished_at, result) AS (VALUES {rows})
         UPDATE jobs SET
             status = 'succeeded',
-            started_at = ended.started_at,
-            finished_at = ended.finished_at,
-            result = ended.result,
+            started_at = ended.column3,
+            finished_at = ended.column4,
+            result = ended.column5,
             worker_id = NULL,
             lease_expires_at = NULL
-        FROM ended
-        WHERE jobs.id = ended.id AND jobs.claim_token = ended.claim_token AND jobs.status = 'running'
+        FROM (VALUES {rows}) AS ended
+        WHERE jobs.id = ended.column1 AND jobs.claim_token = ended.column2 AND jobs.status = 'running'
     """  # noqa: S608 - only placeholders are formatted in
 
 
@@ -99,7 +100,7 @@ def _succeed(connection: Connection, endings: list[Ending]) -> int:
     values: list[Any] = []
     for job, outcome, started_at, ended_at in endings:
         values += (job.id, job.claim_token, started_at, ended_at, outcome.result)  # type: ignore[union-attr]
-    return connection.exec_driver_sql(succeed_statement(len(endings)), tuple(values)).rowcount
+    return driver_of(connection).execute(succeed_statement(len(endings)), values).rowcount
 
 
 _IS_SETTLED: Final = HotStatement(
@@ -119,7 +120,7 @@ def _not_settled(connection: Connection, endings: list[Ending]) -> list[ClaimedJ
     return [
         job
         for job, *_ in endings
-        if _IS_SETTLED.run(connection, {"job": job.id, "token": job.claim_token}).first() is None
+        if _IS_SETTLED.run(connection, {"job": job.id, "token": job.claim_token}).fetchone() is None
     ]
 
 
@@ -163,7 +164,7 @@ def _end_otherwise(connection: Connection, worker_id: int, ending: Ending) -> St
             "error": failure.message[:ERROR_SHOWN] if failure else None,
             "started_at": started_at,
         },
-    ).first()
+    ).fetchone()
     if row is None:
         return None
     if failure is not None and not isinstance(outcome, Stopped):

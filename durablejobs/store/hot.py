@@ -7,16 +7,14 @@ passed as SQLite stores them: times and JSON are text.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ClauseElement
 
 DIALECT: Final = sqlite.dialect(paramstyle="qmark")
-
-DriverConnection = sqlite3.Connection
 
 
 class HotStatement:
@@ -32,24 +30,13 @@ class HotStatement:
         """Return the values in the order of the statement's parameters."""
         return tuple(values[name] if name in values else self._defaults[name] for name in self.names)
 
-    def run(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
-        """Execute it once with these values."""
-        return connection.exec_driver_sql(self.sql, self.positional(values))
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
+        """Execute it once with these values, in the connection's transaction."""
+        return driver_of(connection).execute(self.sql, self.positional(values))
 
 
-def driver_cursor(connection: Connection) -> sqlite3.Cursor:
-    """Return a cursor of the driver's own on this connection's transaction."""
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """Return the driver's connection; only for connections whose transactions `Database` opens and ends."""
     driver = connection.connection.driver_connection
     assert driver is not None
-    cursor: sqlite3.Cursor = driver.cursor()
-    return cursor
-
-
-def run_many(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]) -> int:
-    """Execute the statement for each row, which are taken one by one; return the rows changed."""
-    cursor = driver_cursor(connection)
-    try:
-        cursor.executemany(sql, rows)
-        return cursor.rowcount
-    finally:
-        cursor.close()
+    return driver  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, text
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from ..errors import ConfigurationError, DuplicateJobError
 from ..jobs import NewJob
-from .hot import HotStatement, run_many
+from .hot import HotStatement, driver_of
 from .tables import jobs
 
 _new_row = insert(jobs).values({name: bindparam(name) for name in NewJob._fields})
@@ -32,6 +33,9 @@ _LIVE_BY_UNIQUE_KEY: Final = HotStatement(
 
 if INSERT.names != NewJob._fields:  # so that a NewJob is its own parameter tuple
     raise RuntimeError("the fields of NewJob and the columns of INSERT have come apart")
+
+CHUNK: Final = 1000
+"""Rows passed through SQLAlchemy at once."""
 
 AnyConnection = Connection | sqlite3.Connection
 """A SQLAlchemy connection, or the standard library's."""
@@ -55,14 +59,17 @@ def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
 
     Items whose unique key a live job has are left out.
     """
-    return run_many(connection, INSERT_UNLESS_DUPLICATE.sql, new_jobs)
+    return driver_of(connection).executemany(INSERT_UNLESS_DUPLICATE.sql, new_jobs).rowcount
 
 
 def insert_jobs_in(connection: AnyConnection, new_jobs: Iterable[NewJob]) -> int:
     """The same on a connection of the user's own."""
     if isinstance(connection, sqlite3.Connection):
         return connection.executemany(INSERT_UNLESS_DUPLICATE.sql, new_jobs).rowcount
-    return insert_jobs(connection, new_jobs)
+    stored, remaining = 0, iter(new_jobs)
+    while chunk := list(islice(remaining, CHUNK)):  # through SQLAlchemy, which has to know of the transaction
+        stored += connection.exec_driver_sql(INSERT_UNLESS_DUPLICATE.sql, chunk).rowcount
+    return stored
 
 
 def users_connection(given: Any) -> AnyConnection:

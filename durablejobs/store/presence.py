@@ -1,7 +1,7 @@
 """Signs of life that the kernel keeps: who is alive, and what exactly was running when somebody died.
 
 Time alone is a poor witness: a paused worker looks dead, a dead one looks alive until its lease ends. So each worker
-takes a *seat* in a file of its own beside the database, `<database>-workers`:
+takes a *seat* in a file of its own beside the database, `<database>-lock`:
 
 - a lock on the seat's first byte, which the kernel drops when the process dies, whatever killed it. It works across
   containers that share the volume, needs no clock, and is not fooled by a reused pid;
@@ -36,12 +36,12 @@ _HEADER_BYTES: Final = 8
 _ID: Final = struct.Struct("<q")
 MOST_SLOTS: Final = (SEAT_BYTES - _HEADER_BYTES) // _ID.size
 
-_files: dict[tuple[int, str], PresenceFile] = {}
+_files: dict[tuple[int, str], LockFile] = {}
 _files_lock = threading.Lock()
 
 
-class PresenceFile:
-    """The file of seats beside one database; get it from `presence_file`."""
+class LockFile:
+    """The file beside one database that holds the seats and, far behind them, the writers' gate; get it from `lock_file_of`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,7 +57,7 @@ class PresenceFile:
         taken = set(unavailable)
         number = 0
         with self._lock:
-            while number in taken or number in self._held or not self._try_lock(number):
+            while number in taken or number in self._held or not self.try_lock(number * SEAT_BYTES):
                 number += 1
             self._held.add(number)
             end = (number + 1) * SEAT_BYTES
@@ -68,7 +68,7 @@ class PresenceFile:
     def leave_seat(self, number: int) -> None:
         """Give up a seat of this process."""
         with self._lock:
-            self._unlock(number)
+            self.unlock(number * SEAT_BYTES)
             self._held.discard(number)
 
     def is_taken(self, number: int) -> bool:
@@ -76,9 +76,9 @@ class PresenceFile:
         with self._lock:
             if number in self._held:
                 return True
-            if not self._try_lock(number):
+            if not self.try_lock(number * SEAT_BYTES):
                 return True
-            self._unlock(number)
+            self.unlock(number * SEAT_BYTES)
             return False
 
     def running_jobs(self, number: int) -> frozenset[int]:
@@ -87,21 +87,23 @@ class PresenceFile:
         usable = len(content) - len(content) % _ID.size
         return frozenset(job_id for (job_id,) in _ID.iter_unpack(content[:usable]) if job_id)
 
-    def _try_lock(self, number: int) -> bool:
+    def try_lock(self, offset: int) -> bool:
+        """Lock one byte against other processes; return whether it was free."""
         try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number * SEAT_BYTES)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
         except OSError:
             return False
         return True
 
-    def _unlock(self, number: int) -> None:
-        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, number * SEAT_BYTES)
+    def unlock(self, offset: int) -> None:
+        """Give one byte back."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
 
 
 class Seat:
     """A worker's place in the file: proof of life, and marks of what its slots run."""
 
-    def __init__(self, file: PresenceFile, number: int, descriptor: int) -> None:
+    def __init__(self, file: LockFile, number: int, descriptor: int) -> None:
         self.number = number
         self._file = file
         self._map = mmap.mmap(descriptor, SEAT_BYTES, offset=number * SEAT_BYTES)
@@ -118,13 +120,13 @@ class Seat:
         self._file.leave_seat(self.number)
 
 
-def presence_file(database: Path) -> PresenceFile | None:
+def lock_file_of(database: Path) -> LockFile | None:
     """Return this process's one handle on the database's presence file; None where the platform has no such locks."""
     if not HAS_LOCKS:
         return None
-    path = database.with_name(database.name + "-workers")
+    path = database.with_name(database.name + "-lock")
     key = (os.getpid(), str(path))
     with _files_lock:
         if key not in _files:
-            _files[key] = PresenceFile(path)
+            _files[key] = LockFile(path)
         return _files[key]

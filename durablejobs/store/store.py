@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from ..clock import Clock, SystemClock, from_text, to_text
 from ..config import DatabaseConfig
-from ..errors import DuplicateJobError, IllegalActError, JobNotFoundError
+from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError
 from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
 from ..statuses import Status
 from . import acts, claims, endings, inserts, queries, rescues, schema, workers
 from .database import Database, Watch
 from .endings import Ending, Settlement
-from .presence import PresenceFile, Seat, presence_file
+from .group_commit import GroupCommit
+from .hot import driver_of
+from .presence import LockFile, Seat, lock_file_of
 from .rescues import Rescued
 from .workers import Registration, Vital
 
@@ -57,6 +60,7 @@ class Store:
         self.clock = clock or SystemClock()
         self._create = create
         self._is_open = False
+        self._inserts = GroupCommit(self._insert_group, partial(CommitUnknownError, self.location))
 
     @property
     def location(self) -> str:
@@ -108,8 +112,13 @@ class Store:
 
     def insert(self, job: NewJob) -> tuple[int, bool]:
         """Store one job; return its id and True, or the id of the live job with its unique key and False."""
-        with self._write() as connection:
-            return inserts.insert_job(connection, job)
+        self.open()
+        return self._inserts.store(job)
+
+    def _insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
+        with self.database.write() as connection:
+            driver = driver_of(connection)
+            return [inserts.insert_job(driver, job) for job in group]
 
     def insert_many(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store all jobs or, if the iterable raises, none."""
@@ -177,9 +186,9 @@ class Store:
 
     # Who is alive
 
-    def presence(self) -> PresenceFile | None:
+    def presence(self) -> LockFile | None:
         """Return the seats beside this database; None where the platform has none."""
-        return presence_file(self.database.path)
+        return lock_file_of(self.database.path)
 
     def register(self, describe: Callable[[int | None, str], Registration]) -> tuple[int, Seat | None]:
         """Register a worker and take a seat; `describe` gets the seat's number and the time.

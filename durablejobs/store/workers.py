@@ -49,7 +49,7 @@ _UNREGISTER: Final = HotStatement(delete(job_workers).where(job_workers.c.id == 
 
 def register(connection: Connection, registration: Registration, worker_id: int | None = None) -> int:
     """Add a worker; return its id, which is never used for another."""
-    return int(_REGISTER.run(connection, {"id": worker_id, **registration._asdict()}).lastrowid)
+    return int(_REGISTER.run(connection, {"id": worker_id, **registration._asdict()}).lastrowid or 0)
 
 
 def vitals(connection: Connection) -> list[Vital]:

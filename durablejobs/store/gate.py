@@ -1,0 +1,80 @@
+"""A fair gate before the write lock: everybody who wants to write gets a turn.
+
+SQLite lets waiting writers sleep and ask again, ever more seldom; whoever writes in a loop finds the lock free each
+time, and five others starve (measured: 1,231 transactions against one each). So our writers pass a turnstile of two
+locks first. To write one needs the inner lock, to ask for it the outer one, which is given back as soon as one is in.
+Whoever comes out and wants in again finds the outer lock in the hands of the next in line.
+
+Both are byte-range locks, so the kernel opens the gate when a process dies in it. A process that is stopped in it makes
+the others wait until their timeout, as SQLite's own lock would.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from .presence import LockFile
+
+OUTER: Final = 1 << 40
+INNER: Final = OUTER + 1
+"""Offsets of the two bytes, far behind all seats."""
+
+ASK_OUTER_EVERY: Final = 0.0005
+ASK_INNER_EVERY: Final = 0.0001
+"""Seconds between two questions. Asking, not waiting, because a wait for a file lock knows no timeout; only one asks
+for the inner lock at a time."""
+
+
+class Gate:
+    """Lets one writer in at a time: of this process's threads by a lock in memory, of all processes by the file.
+
+    `lock_file` is None where the platform has no byte-range locks; then SQLite's own waiting has to do.
+    """
+
+    def __init__(self, lock_file: LockFile | None) -> None:
+        self._file = lock_file
+        self._threads = threading.Lock()
+        self._inside: int | None = None
+
+    def enter(self, timeout: float) -> bool:
+        """Go in, after at most `timeout` seconds; return whether it worked."""
+        if self._inside == threading.get_ident():
+            raise RuntimeError("a write inside a write of the same thread would wait for itself for ever")
+        if not self._threads.acquire(timeout=timeout):
+            return False
+        try:
+            entered = self._file is None or self._pass_turnstile(self._file, time.monotonic() + timeout)
+        except BaseException:
+            self._threads.release()
+            raise
+        if not entered:
+            self._threads.release()
+            return False
+        self._inside = threading.get_ident()
+        return True
+
+    def leave(self) -> None:
+        """Let the next one in."""
+        self._inside = None
+        if self._file is not None:
+            self._file.unlock(INNER)
+        self._threads.release()
+
+    @staticmethod
+    def _pass_turnstile(file: LockFile, give_up: float) -> bool:
+        if not _lock(file, OUTER, ASK_OUTER_EVERY, give_up):
+            return False
+        try:
+            return _lock(file, INNER, ASK_INNER_EVERY, give_up)
+        finally:
+            file.unlock(OUTER)
+
+
+def _lock(file: LockFile, offset: int, ask_every: float, give_up: float) -> bool:
+    while not file.try_lock(offset):
+        if time.monotonic() >= give_up:
+            return False
+        time.sleep(ask_every)
+    return True
