@@ -16,7 +16,7 @@ from .jobs import EnqueuedBatch, Job, JobFilter, QueueStatistics
 from .reading import Reader
 from .registry import HandlerDefinition, HandlerOptions, Registry
 from .store import Store
-from .worker import Worker, WorkerReport
+from .worker import EndingListener, Worker, WorkerReport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -137,10 +137,15 @@ class DurableJobs:
 
     # Working
 
-    def worker(self, config: WorkerConfig | None = None, **options: Any) -> Worker:
-        """Return a worker for this database and these handlers; options are the fields of `WorkerConfig`."""
+    def worker(
+        self, config: WorkerConfig | None = None, *, on_ending: EndingListener | None = None, **options: Any
+    ) -> Worker:
+        """Return a worker for this database and these handlers; options are the fields of `WorkerConfig`.
+
+        `on_ending` is told of each run that has ended, and what became of the job: see `Worker`.
+        """
         chosen = config or WorkerConfig(**checked_options(WorkerConfig, options))
-        return Worker(self._store, Executor(self._registry, self._defaults), chosen)
+        return Worker(self._store, Executor(self._registry, self._defaults), chosen, on_ending)
 
     def work(self, config: WorkerConfig | None = None, **options: Any) -> WorkerReport:
         """Run a worker in this process until it is stopped by a signal, or done (`burst`, `max_jobs`)."""

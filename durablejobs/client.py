@@ -142,9 +142,10 @@ class Client:
         if self._options.unique_key is not None:
             raise ConfigurationError("unique_key", "all items of enqueue_many would have the same; enqueue singly")
         now = self._store.clock.now()
-        return self._insert_all(self._new_jobs(handler, items, now))
+        return self.insert_all(self._new_jobs(handler, items, now))
 
-    def _insert_all(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
+    def insert_all(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
+        """Store rows made by `new_job`, of any handlers and options, all in one transaction; none is held back."""
         if self._options.connection is not None:
             return self._store.insert_many_in(self._options.connection, new_jobs)
         return self._store.insert_many(new_jobs)

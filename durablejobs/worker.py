@@ -46,6 +46,9 @@ STALE_AFTER: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries while the database reports errors, at most."""
 
+EndingListener = Callable[[Ending, Status | None], None]
+"""Is told of a run that has ended, and of the job's new status; None: the claim was lost."""
+
 
 @dataclass(slots=True)
 class WorkerReport:
@@ -75,7 +78,7 @@ class Worker:
         store: Store,
         executor: Executor,
         config: WorkerConfig,
-        on_ending: Callable[[Ending, Status | None], None] | None = None,
+        on_ending: EndingListener | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
