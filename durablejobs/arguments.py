@@ -38,7 +38,10 @@ def encode_json(value: Any, path: str, limit: int) -> str:
     Raises `ArgumentsError` that leads to the first culprit: `kwargs.user.born: datetime is not JSON`.
     """
     _check(value, path)
-    text = _encode(value)
+    try:
+        text = _encode(value)
+    except ValueError:  # all else was checked
+        raise ArgumentsError(path, "an integer of more than 4,300 digits cannot be written: pass a string") from None
     size = len(text)
     if not text.isascii():
         size = len(text.encode("utf-8", "surrogatepass"))

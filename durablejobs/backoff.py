@@ -45,7 +45,7 @@ class Backoff:
         # Capped before the power: factor ** 1999 is no float.
         if self.factor <= 1 or self.base <= 0:
             return 0
-        highest = math.log(max(self.cap / self.base, 1), self.factor) + 1
+        highest = math.log(min(max(self.cap / self.base, 1), 1e300), self.factor) + 1
         return min(attempt - 1, math.ceil(highest))
 
 
