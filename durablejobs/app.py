@@ -153,6 +153,10 @@ class DurableJobs:
 
     # The database
 
+    def open(self) -> bool:
+        """Open the database now instead of at the first use; return whether the queue in it was created by this."""
+        return self._store.open()
+
     def migrate(self) -> bool:
         """Create or upgrade the tables, also in your application's own file; return whether there was work to do."""
         return self._store.migrate()
