@@ -32,13 +32,10 @@ from .store.endings import Ending, Settlement
 from .store.store import ClaimRequest
 from .store.workers import Registration
 from .version import __version__
+from .waker import Waker
 
 log = logging.getLogger("durablejobs.worker")
 
-WATCH_EVERY: Final = 0.004
-"""Seconds between two looks for other processes' commits while a slot is free; a look takes some microseconds."""
-SIGNAL_EVERY: Final = 0.05
-"""Seconds between two looks at the stop flag while all slots are busy."""
 RESCUE_EVERY: Final = 0.5
 """Seconds between two looks for dead workers; their jobs run again within 2 s."""
 STALE_AFTER: Final = 0.1
@@ -89,7 +86,7 @@ class Worker:
         self._orders = self._queues.orders()
         self._report = WorkerReport()
         self._stop_requests = 0
-        self._wake = threading.Event()
+        self._waker: Waker | None = None
         self._isolation = Isolation(config.max_crashes)
         self._read_ahead = ReadAhead(config.concurrency)
         self._unsettled: list[Ending] = []
@@ -101,6 +98,8 @@ class Worker:
     def stop(self) -> None:
         """Ask the worker to end: the first call lets running jobs finish, the second gives them back."""
         self._stop_requests += 1
+        if self._waker is not None:
+            self._waker.wake()
 
     def run(self) -> WorkerReport:
         """Work until stopped or done; return what was done.
@@ -126,12 +125,13 @@ class Worker:
     def _start(self) -> None:
         config = self._config
         self._worker_id, self._seat = self._store.register(self._describe)
-        self._slots = ThreadSlots(config.concurrency, self._executor.run, self._seat, self._clock, self._wake_up)
+        self._watch = self._store.watch()
+        self._waker = Waker(self._watch)
+        self._slots = ThreadSlots(config.concurrency, self._executor.run, self._seat, self._clock, self._waker.wake)
         self._heartbeat = Heartbeat(self._store, self._worker_id, config.heartbeat, config.lease)
         self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)
         self._pruner = Pruner(self._store, config.retention, config.prune_interval, self._clock)
         self._next_rescue = self._clock.monotonic()
-        self._watch = self._store.watch()
         self._slots.start()
         self._heartbeat.start()
         log.info(
@@ -166,8 +166,7 @@ class Worker:
             log.info("stopping: %d running jobs may take %g s to finish", self._slots.in_flight, self._config.grace)
         until = self._clock.monotonic() + self._config.grace
         while self._slots.in_flight and self._clock.monotonic() < until and self._stop_requests < 2:
-            self._wake.wait(SIGNAL_EVERY)
-            self._wake.clear()
+            self._sleep(max(0.0, until - self._clock.monotonic()))
             self._persist(self._settle)
         self._persist(self._settle)
         unfinished = self._slots.running()
@@ -184,6 +183,8 @@ class Worker:
     def _end(self) -> None:
         self._heartbeat.stop()
         self._slots.stop()
+        if self._waker is not None:
+            self._waker.close()
         self._watch.close()
         try:
             self._store.unregister(self._worker_id)
@@ -296,7 +297,7 @@ class Worker:
                 if self._clock.monotonic() + pause > give_up or self._stop_requests > 1:
                     raise
                 log.error("%s; trying again in %.1f s", error, pause)
-            self._wake.wait(pause)
+            self._sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     # Between turns
@@ -304,42 +305,35 @@ class Worker:
     def _maintain(self) -> None:
         if self._clock.monotonic() < self._next_rescue:
             return
+        self._next_rescue = self._clock.monotonic() + RESCUE_EVERY
         try:
             self._rescuer.run()
             if self._pruner.run():
-                self._wake_up()  # more of it in the next turn
+                self._next_rescue = self._clock.monotonic()  # there may be more: go on in the next turn
             if not self._heartbeat.is_registered:
                 self._register_again()
         except DatabaseReplacedError:
             raise
         except DatabaseError as error:
             log.warning("maintenance is put off: %s", error)
-        self._next_rescue = self._clock.monotonic() + RESCUE_EVERY
 
     def _register_again(self) -> None:
         seat = self._seat.number if self._seat is not None else None
         self._store.register_again(self._worker_id, self._describe(seat, to_text(self._clock.now())))
         self._heartbeat.is_registered = True
 
-    def _wake_up(self) -> None:
-        if not self._wake.is_set():
-            self._wake.set()
+    def _sleep(self, seconds: float) -> None:
+        if self._waker is not None:
+            self._waker.sleep(seconds)
 
     def _wait(self) -> None:
         """Sleep until there is something to do."""
-        if self._may_claim_more():
+        if self._may_claim_more() or self._waker is None:
             return
-        until = self._clock.monotonic() + self._pause()
-        while not self._stop_requests:
-            left = until - self._clock.monotonic()
-            if left <= 0:
-                break
-            watches = self._slots.in_flight < self._config.concurrency
-            if self._wake.wait(min(left, WATCH_EVERY if watches else SIGNAL_EVERY)):
-                break
-            if watches and self._watch.changed():
-                break
-        self._wake.clear()
+        if self._slots.in_flight < self._config.concurrency:
+            self._waker.sleep_watching(self._pause())
+        else:
+            self._waker.sleep(self._pause())
 
     def _may_claim_more(self) -> bool:
         return not self._is_queue_empty and self._wanted() > 0
@@ -347,6 +341,7 @@ class Worker:
     def _pause(self) -> float:
         """Seconds until something is due by the clock."""
         pause = min(self._config.interval, STALE_AFTER if self._slots.waiting else RESCUE_EVERY)
+        pause = min(pause, self._next_rescue - self._clock.monotonic())
         if self._next_due is not None:
             pause = min(pause, (self._next_due - self._clock.now()).total_seconds())
         return max(0.0, pause)
@@ -365,7 +360,7 @@ class Worker:
                 signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop_requests += 1
+        self.stop()
 
 
 def _log_ending(ending: Ending, status: Status) -> None:

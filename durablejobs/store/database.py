@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -44,6 +44,7 @@ from ..errors import (
 from .gate import Gate
 from .hot import driver_of
 from .presence import lock_file_of
+from .watch import Watch
 
 _STATEMENTS_KEPT: Final = 256
 _CACHE_KIBIBYTES: Final = 8 * 1024
@@ -231,7 +232,7 @@ class Database:
 
     def watch(self) -> Watch:
         """Return a watch on commits by other connections, of this process and of others."""
-        return Watch(self._connect)
+        return Watch(self._connect, self.path.with_name(self.path.name + "-wal"))
 
     def close(self) -> None:
         """Close every connection of this process."""
@@ -315,26 +316,6 @@ def _may_distrust_schema() -> bool:
         except sqlite3.OperationalError:
             return False
         return True
-
-
-class Watch:
-    """Tells in a few microseconds whether somebody else has committed since the last look."""
-
-    def __init__(self, connect: Any) -> None:
-        self._connection: sqlite3.Connection = connect()
-        self._seen = self._version()
-
-    def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
-    def changed(self) -> bool:
-        """Return whether another connection has committed since the last call."""
-        version = self._version()
-        changed, self._seen = version != self._seen, version
-        return changed
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 def _path_of(target: str | os.PathLike[str]) -> Path:

@@ -1,7 +1,7 @@
 """Concurrent writers share a commit.
 
-The price of a durable commit is the sync, whatever it holds. So while one thread commits, the others that come put their
-rows in a line; the next in line stores all of them in one transaction, and each returns only after that commit.
+The price of a durable commit is the sync, whatever it holds. So while one thread commits, the others that come put
+their rows in a line; the next in line stores all of them in one transaction, and each returns only after that commit.
 """
 
 from __future__ import annotations

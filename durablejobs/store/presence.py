@@ -41,7 +41,7 @@ _files_lock = threading.Lock()
 
 
 class LockFile:
-    """The file beside one database that holds the seats and, far behind them, the writers' gate; get it from `lock_file_of`."""
+    """The file beside one database: the seats and, far behind them, the writers' gate; get it from `lock_file_of`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -16,12 +16,13 @@ from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, Job
 from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
 from ..statuses import Status
 from . import acts, claims, endings, inserts, queries, rescues, schema, workers
-from .database import Database, Watch
+from .database import Database
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
 from .hot import driver_of
 from .presence import LockFile, Seat, lock_file_of
 from .rescues import Rescued
+from .watch import Watch
 from .workers import Registration, Vital
 
 

@@ -1,0 +1,63 @@
+"""The worker's sleep: until a slot has finished, a signal came, somebody committed, or the time is up."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+
+from .store.watch import Watch
+
+
+class Waker:
+    """Sleeps for one thread; others wake it. Waking is safe from signal handlers: it takes no lock."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._bell, self._button = socket.socketpair()
+        self._bell.setblocking(False)
+        self._button.setblocking(False)
+        self._is_woken = False
+        self._alone = selectors.DefaultSelector()
+        self._alone.register(self._bell, selectors.EVENT_READ)
+        self._watching = selectors.DefaultSelector()
+        self._watching.register(self._bell, selectors.EVENT_READ)
+        if watch.descriptor is not None:
+            self._watching.register(watch.descriptor, selectors.EVENT_READ)
+
+    def wake(self) -> None:
+        """End the sleep, or the next one at once."""
+        if not self._is_woken:
+            self._is_woken = True
+            self._button.send(b"!")
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep until woken, at most so long."""
+        if self._alone.select(seconds):
+            self._rise()
+
+    def sleep_watching(self, seconds: float) -> None:
+        """Sleep until woken or somebody else has committed, at most so long."""
+        until = time.monotonic() + seconds
+        while not self._watch.changed():
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            for key, _ in self._watching.select(min(left, self._watch.ask_again_in())):
+                if key.fileobj is self._bell:
+                    self._rise()
+                    return
+                self._watch.note_write()
+
+    def _rise(self) -> None:
+        # First empty the bell, then take the next ringing: the other way round one could be lost for ever.
+        self._bell.recv(16)
+        self._is_woken = False
+
+    def close(self) -> None:
+        """Give the descriptors back; whoever still rings, rings in vain."""
+        self._is_woken = True
+        self._alone.close()
+        self._watching.close()
+        self._bell.close()
+        self._button.close()
