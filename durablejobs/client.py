@@ -197,9 +197,8 @@ class Client:
         if definition is not None:
             definition.check_arguments(args, kwargs)
         limit = self._defaults.args_limit
-        return template._replace(
-            args=encode_json(args, "args", limit),
-            kwargs=encode_json(kwargs, "kwargs", limit) if kwargs else "{}",
+        return template.with_arguments(
+            encode_json(args, "args", limit), encode_json(kwargs, "kwargs", limit) if kwargs else "{}"
         )
 
     def _as_job(self, job_id: int, row: NewJob, now: datetime, is_duplicate: bool) -> Job:

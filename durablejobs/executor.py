@@ -113,6 +113,13 @@ class Executor:
 
     def run(self, job: ClaimedJob) -> Outcome:
         """Run the job's handler to its end and return what it came to; never raises."""
+        try:
+            return self._run(job)
+        except BaseException as error:  # noqa: BLE001 - a handler's own signal class that raises when it is read
+            failure = Failure("exception", safe_text(error), _safe_traceback(error))
+            return Errored(failure, delay_after(self._defaults.backoff, max(1, job.attempt - job.crashes)))
+
+    def _run(self, job: ClaimedJob) -> Outcome:
         definition = self._registry.find(job.handler)
         if definition is None:
             return self._unknown(job)
@@ -141,10 +148,11 @@ class Executor:
             return _WITHOUT_RESULT
         try:
             return Succeeded(encode_json(result, "result", self._defaults.result_limit))
-        except ArgumentsError as error:
-            log.warning("job %d (%s) succeeded, but its result is not stored: %s", job.id, job.handler, error)
-            marker = {"durablejobs": "the result could not be stored", "reason": str(error)}
-            return Succeeded(encode_json(marker, "result", 2 * LONGEST_MESSAGE))
+        except BaseException as error:  # noqa: BLE001 - a class of the handler's may raise anything when it is read
+            reason = _cut(str(error), LONGEST_MESSAGE) if isinstance(error, ArgumentsError) else safe_text(error)
+            log.warning("job %d (%s) succeeded, but its result is not stored: %s", job.id, job.handler, reason)
+            marker = {"durablejobs": "the result could not be stored", "reason": reason}
+            return Succeeded(encode_json(marker, "result", 10 * LONGEST_MESSAGE))
 
     def _obey(self, signal: HandlerSignal, job: ClaimedJob, definition: HandlerDefinition) -> Outcome:
         """Turn what a handler raised to choose its ending into that ending."""
@@ -185,12 +193,16 @@ class Executor:
 
 def safe_text(error: BaseException) -> str:
     """Return `Type: message` of any exception, even one whose `__str__` raises, fit to be stored and shown."""
-    try:
-        message = str(error)
-    except BaseException:  # noqa: BLE001 - its author's mistake must not become the worker's
-        message = "(its __str__ raised)"
+    message = _safe_str(error)
     name = type(error).__name__
     return _cut(_storable(f"{name}: {message}" if message else name), LONGEST_MESSAGE)
+
+
+def _safe_str(value: object) -> str:
+    try:
+        return str(value)
+    except BaseException:  # noqa: BLE001 - its author's mistake must not become the worker's
+        return "(its __str__ raised)"
 
 
 def _safe_traceback(error: BaseException) -> str:
@@ -205,7 +217,7 @@ def _safe_traceback(error: BaseException) -> str:
 
 def _storable(text: object) -> str:
     """Replace what UTF-8 or SQLite's shell cannot carry: lone surrogates and NUL."""
-    return str(text).encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return _safe_str(text).encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _cut(text: str, most: int) -> str:

@@ -46,6 +46,8 @@ from .hot import driver_of
 from .presence import lock_file_of
 from .watch import Watch
 
+OLDEST_SQLITE: Final = (3, 38, 0)
+"""Built-in JSON functions; RETURNING came with 3.35, UPDATE FROM with 3.33."""
 _STATEMENTS_KEPT: Final = 256
 _CACHE_KIBIBYTES: Final = 8 * 1024
 _LOG_KEPT_BYTES: Final = 64 * 1024 * 1024
@@ -77,6 +79,10 @@ class Database:
 
     def ensure_file(self, create: bool) -> None:
         """Check that the file is there, or create it empty and readable by its owner alone."""
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise DatabaseUnusableError(
+                self.location, f"needs SQLite 3.38 or newer, this Python has {sqlite3.sqlite_version}"
+            )
         if self.path.is_dir():
             raise DatabaseUnusableError(self.location, "is a directory; name a file in it")
         if not self.path.exists():
