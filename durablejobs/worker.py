@@ -17,12 +17,12 @@ from typing import Final
 from .clock import Clock, to_text
 from .config import WorkerConfig
 from .errors import CommitUnknownError, DatabaseError, DatabaseReplacedError
+from .ending_log import EndingLog
 from .executor import Executor
 from .heartbeat import Heartbeat
 from .isolation import Isolation
 from .jobs import ClaimedJob
 from .maintenance import Pruner, Rescuer
-from .outcomes import Succeeded
 from .queues import parse_queues
 from .read_ahead import ReadAhead
 from .slots import ThreadSlots
@@ -89,6 +89,7 @@ class Worker:
         self._waker: Waker | None = None
         self._isolation = Isolation(config.max_crashes)
         self._read_ahead = ReadAhead(config.concurrency)
+        self._ending_log = EndingLog(store.clock)
         self._unsettled: list[Ending] = []
         self._claimed_ids: set[int] = set()
         self._must_reconcile = False
@@ -186,14 +187,21 @@ class Worker:
         if self._waker is not None:
             self._waker.close()
         self._watch.close()
+        self._ending_log.flush()
+        if self._claimed_ids:  # the register says whose they are, for those who rescue them
+            log.warning("%d claimed jobs are left for other workers to rescue", len(self._claimed_ids))
+        else:
+            self._sign_off()
+        log.info("worker %s ended after %d runs", self._name(), self._report.runs)
+
+    def _sign_off(self) -> None:
         try:
             self._store.unregister(self._worker_id)
         except DatabaseError as error:
             log.warning("could not sign off: %s", error)  # others see the free seat and clean up
-        # A handler that is still running goes on marking its seat until the process ends.
+        # A handler that was given back but is still running goes on marking its seat until the process ends.
         if self._seat is not None and not self._slots.running():
             self._seat.leave()
-        log.info("worker %s ended after %d runs", self._name(), self._report.runs)
 
     # One turn
 
@@ -270,15 +278,12 @@ class Worker:
         self._report.lost += len(lost)
         self._report.not_succeeded += len(settlement.statuses)
         self._report.succeeded += len(endings) - len(lost) - len(settlement.statuses)
-        for ending in endings:
-            if ending.job.id in lost:
-                log.warning("job %d: the claim was lost, its ending changes nothing", ending.job.id)
-            elif type(ending.outcome) is not Succeeded:
-                _log_ending(ending, settlement.statuses[ending.job.id])
-        if self._on_ending is not None:
+        if lost or settlement.statuses or self._on_ending is not None:
             for ending in endings:
                 status = None if ending.job.id in lost else settlement.statuses.get(ending.job.id, Status.SUCCEEDED)
-                self._on_ending(ending, status)
+                self._ending_log.note(ending, status)
+                if self._on_ending is not None:
+                    self._on_ending(ending, status)
 
     def _persist(self, act: Callable[[], object]) -> None:
         """Do it, and do it again while the database reports errors: what has been run is kept until it is stored."""
@@ -361,11 +366,3 @@ class Worker:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.stop()
-
-
-def _log_ending(ending: Ending, status: Status) -> None:
-    job, outcome = ending.job, ending.outcome
-    failure = getattr(outcome, "failure", None)
-    reason = f": {failure.message.splitlines()[0] if failure.message else failure.kind}" if failure else ""
-    word = "will be retried" if status is Status.SCHEDULED and failure else status.value
-    log.warning("job %d (%s) attempt %d/%d %s%s", job.id, job.handler, job.attempt, job.max_attempts, word, reason)

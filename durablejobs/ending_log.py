@@ -1,0 +1,69 @@
+"""The worker's log lines about runs that did not succeed: one each, but never a flood."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from .clock import Clock
+from .escaping import escaped
+from .outcomes import Failure, Snoozed, Succeeded
+from .statuses import Status
+from .store.endings import Ending
+
+log = logging.getLogger("durablejobs.worker")
+
+MOST_PER_SECOND: Final = 20
+"""Lines; what is beyond is counted and said in one line. All of it is in `job_errors`."""
+_LONGEST_REASON: Final = 300
+
+
+class EndingLog:
+    """Logs endings, a bounded number of lines per second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._second = clock.monotonic()
+        self._lines = 0
+        self._left_out = 0
+
+    def note(self, ending: Ending, status: Status | None) -> None:
+        """Log a run that did not succeed; `status` None: its claim was lost."""
+        if status is not None and isinstance(ending.outcome, Succeeded):
+            return
+        self._start_second()
+        self._lines += 1
+        if self._lines > MOST_PER_SECOND:
+            self._left_out += 1
+        elif status is None:
+            log.warning("job %d: the claim was lost, its ending changes nothing", ending.job.id)
+        else:
+            _log_line(ending, status)
+
+    def _start_second(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._second < 1:
+            return
+        self.flush()
+        self._second, self._lines = now, 0
+
+    def flush(self) -> None:
+        """Say how many lines were left out."""
+        if self._left_out:
+            log.warning("… and %d more runs that did not succeed; see `durablejobs list`", self._left_out)
+            self._left_out = 0
+
+
+def _log_line(ending: Ending, status: Status) -> None:
+    job, outcome = ending.job, ending.outcome
+    if isinstance(outcome, Snoozed):
+        log.info("job %d (%s) snoozed for %g s", job.id, job.handler, outcome.delay)
+        return
+    word = "will be retried" if status is Status.SCHEDULED else status.value
+    reason = "" if isinstance(outcome, Succeeded) else _reason(outcome.failure)
+    log.warning("job %d (%s) attempt %d/%d %s%s", job.id, job.handler, job.attempt, job.max_attempts, word, reason)
+
+
+def _reason(failure: Failure) -> str:
+    first_line = failure.message.split("\n", 1)[0] or failure.kind
+    return f": {escaped(first_line[:_LONGEST_REASON])}"
