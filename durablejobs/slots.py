@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -44,7 +44,7 @@ class ThreadSlots:
         self._finished: deque[Ending] = deque()
         self._unfinished = 0
         self.last_start = clock.monotonic()
-        """When a thread last began a job, by the monotonic clock."""
+        """When a thread last began a job, or was given one, by the monotonic clock."""
         self._threads = [
             threading.Thread(target=self._serve, args=(slot,), name=f"durablejobs-slot-{slot}", daemon=True)
             for slot in range(count)
@@ -55,8 +55,10 @@ class ThreadSlots:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, claimed: Iterable[ClaimedJob]) -> None:
+    def submit(self, claimed: Sequence[ClaimedJob]) -> None:
         """Hand over jobs to run."""
+        if claimed:
+            self.last_start = self._clock.monotonic()
         for job in claimed:
             self._unfinished += 1
             self._ready.put(job)

@@ -179,7 +179,9 @@ class Worker:
     def _give_back(self, claimed: list[ClaimedJob]) -> None:
         if claimed:
             self._persist(lambda: self._store.release(claimed))
-            self._claimed_ids.difference_update(job.id for job in claimed)
+            given_back = {job.id for job in claimed}
+            self._claimed_ids -= given_back
+            self._isolation.ended(given_back)
 
     def _end(self) -> None:
         self._heartbeat.stop()
@@ -347,7 +349,7 @@ class Worker:
         """Seconds until something is due by the clock."""
         pause = min(self._config.interval, STALE_AFTER if self._slots.waiting else RESCUE_EVERY)
         pause = min(pause, self._next_rescue - self._clock.monotonic())
-        if self._next_due is not None:
+        if self._next_due is not None and self._wanted():  # else it would be over at once, again and again
             pause = min(pause, (self._next_due - self._clock.now()).total_seconds())
         return max(0.0, pause)
 

@@ -155,7 +155,7 @@ class Store:
         """Return whether a job is pending or due, and when the next scheduled one is due; takes no lock."""
         with self._read() as connection:
             has_work, next_due = claims.peek(connection, to_text(self.clock.now()))
-        return has_work, from_text(next_due) if next_due else None
+        return has_work, _readable(next_due)
 
     def _claim(self, connection: Connection, request: ClaimRequest, now: datetime) -> list[ClaimedJob]:
         now_text, lease = to_text(now), to_text(now + timedelta(seconds=request.lease))
@@ -348,6 +348,14 @@ class Store:
         """Return counts and rates of each queue."""
         with self._read() as connection:
             return queries.statistics(connection, self.clock.now() - timedelta(minutes=minutes), minutes)
+
+
+def _readable(moment: str | None) -> datetime | None:
+    """Return the moment; None for one that only SQLite understands, such as the 30th of February: the poll finds it."""
+    try:
+        return from_text(moment) if moment else None
+    except ValueError:
+        return None
 
 
 class _Counted:

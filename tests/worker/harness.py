@@ -276,7 +276,9 @@ class Queue:
         lines = self.calls_path.read_text().splitlines(keepends=True)
         calls = [Call(**json.loads(line)) for line in lines if line.endswith("\n")]
         return [
-            call for call in calls if call.event == event and handler in (None, call.handler) and job in (None, call.job)
+            call
+            for call in calls
+            if call.event == event and handler in (None, call.handler) and job in (None, call.job)
         ]
 
     def calls_by_job(self) -> Counter[int]:
