@@ -242,10 +242,11 @@ class Database:
 
     def close(self) -> None:
         """Close every connection of this process."""
-        with self._exclusive():
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+        if self._gate is not None:  # who has never written has no gate to pass, and may lack the right to make one
+            with self._exclusive():
+                if self._writer is not None:
+                    self._writer.close()
+                    self._writer = None
         self._engine.dispose()
 
     def forget_after_fork(self) -> None:
