@@ -16,8 +16,8 @@ from typing import Final
 
 from .clock import Clock, to_text
 from .config import WorkerConfig
-from .errors import CommitUnknownError, DatabaseError, DatabaseReplacedError
 from .ending_log import EndingLog
+from .errors import CommitUnknownError, DatabaseError, DatabaseReplacedError
 from .executor import Executor
 from .heartbeat import Heartbeat
 from .isolation import Isolation

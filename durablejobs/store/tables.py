@@ -160,8 +160,27 @@ job_workers = Table(
     sqlite_autoincrement=True,
 )
 
+# How many jobs have ended, by queue and status: kept by triggers, so that it is true whoever changes `jobs`, and
+# counting ten million finished jobs reads a few rows.
+job_counts = Table(
+    "job_counts",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("status", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 VERSION_TABLE: Final = "job_schema"
 """Where the migrations write their revision: not Alembic's default name, which the application may use."""
+
+_COUNT_UP: Final = """
+            INSERT INTO job_counts(queue, status, number) VALUES (NEW.queue, NEW.status, 1)
+            ON CONFLICT DO UPDATE SET number = number + 1;
+"""
+_COUNT_DOWN: Final = """
+            UPDATE job_counts SET number = number - 1 WHERE queue = OLD.queue AND status = OLD.status;
+"""
 
 TRIGGERS: Final = {
     # `INSERT INTO jobs(handler, run_at) VALUES ('mail', <tomorrow>)` must not run today.
@@ -171,6 +190,26 @@ TRIGGERS: Final = {
         BEGIN
             UPDATE jobs SET status = 'scheduled' WHERE id = NEW.id;
         END
+    """,
+    "jobs_count_ended": f"""
+        CREATE TRIGGER jobs_count_ended AFTER UPDATE OF finished_at ON jobs
+        WHEN OLD.finished_at IS NULL AND NEW.finished_at IS NOT NULL
+        BEGIN{_COUNT_UP}        END
+    """,
+    "jobs_count_inserted": f"""
+        CREATE TRIGGER jobs_count_inserted AFTER INSERT ON jobs
+        WHEN NEW.finished_at IS NOT NULL
+        BEGIN{_COUNT_UP}        END
+    """,
+    "jobs_count_retried": f"""
+        CREATE TRIGGER jobs_count_retried AFTER UPDATE OF finished_at ON jobs
+        WHEN OLD.finished_at IS NOT NULL AND NEW.finished_at IS NULL
+        BEGIN{_COUNT_DOWN}        END
+    """,
+    "jobs_count_deleted": f"""
+        CREATE TRIGGER jobs_count_deleted AFTER DELETE ON jobs
+        WHEN OLD.finished_at IS NOT NULL
+        BEGIN{_COUNT_DOWN}        END
     """,
 }
 

@@ -17,6 +17,14 @@ NEEDS = "0.1.0"
 def upgrade() -> None:
     op.add_column("job_schema", sa.Column("needs", sa.Text(), nullable=False, server_default=NEEDS))
     op.create_table(
+        "job_counts",
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("queue", "status", name=op.f("pk_job_counts")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "job_workers",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -163,6 +171,48 @@ def upgrade() -> None:
         WHEN NEW.status = 'pending' AND NEW.run_at > NEW.created_at
         BEGIN
             UPDATE jobs SET status = 'scheduled' WHERE id = NEW.id;
+        END
+        """
+    )
+
+    op.execute(
+        """
+        CREATE TRIGGER jobs_count_ended AFTER UPDATE OF finished_at ON jobs
+        WHEN OLD.finished_at IS NULL AND NEW.finished_at IS NOT NULL
+        BEGIN
+            INSERT INTO job_counts(queue, status, number) VALUES (NEW.queue, NEW.status, 1)
+            ON CONFLICT DO UPDATE SET number = number + 1;
+        END
+        """
+    )
+
+    op.execute(
+        """
+        CREATE TRIGGER jobs_count_inserted AFTER INSERT ON jobs
+        WHEN NEW.finished_at IS NOT NULL
+        BEGIN
+            INSERT INTO job_counts(queue, status, number) VALUES (NEW.queue, NEW.status, 1)
+            ON CONFLICT DO UPDATE SET number = number + 1;
+        END
+        """
+    )
+
+    op.execute(
+        """
+        CREATE TRIGGER jobs_count_retried AFTER UPDATE OF finished_at ON jobs
+        WHEN OLD.finished_at IS NOT NULL AND NEW.finished_at IS NULL
+        BEGIN
+            UPDATE job_counts SET number = number - 1 WHERE queue = OLD.queue AND status = OLD.status;
+        END
+        """
+    )
+
+    op.execute(
+        """
+        CREATE TRIGGER jobs_count_deleted AFTER DELETE ON jobs
+        WHEN OLD.finished_at IS NOT NULL
+        BEGIN
+            UPDATE job_counts SET number = number - 1 WHERE queue = OLD.queue AND status = OLD.status;
         END
         """
     )
