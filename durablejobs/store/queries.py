@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal_column, select, union_all
 
 from ..jobs import Job, JobError, JobFilter, QueueStatistics
-from ..statuses import Status
-from .tables import FINISHED_INDEX, PENDING_INDEX, RUNNING_INDEX, SCHEDULED_INDEX, job_counts, job_errors, jobs
+from ..statuses import FINAL, Status
+from .tables import job_counts, job_errors, jobs
 
 _JOB_COLUMNS: Final = [column for column in jobs.c if column.name != "claim_token"]
 _JSON_COLUMNS: Final = ("args", "kwargs", "result", "progress", "meta")
@@ -71,31 +71,27 @@ def list_jobs(connection: Connection, wanted: JobFilter, limit: int, before: int
     return [job_from_row(row) for row in connection.execute(statement).mappings()]
 
 
-_INDEX_OF_STATUS: Final = {
-    Status.SCHEDULED: SCHEDULED_INDEX,
-    Status.PENDING: PENDING_INDEX,
-    Status.RUNNING: RUNNING_INDEX,
-    Status.FAILED: FINISHED_INDEX,
-    Status.CANCELLED: FINISHED_INDEX,
-}
+_RARE: Final = frozenset(Status) - {Status.SUCCEEDED, Status.BLOCKED}
+"""Statuses with a partial index that holds few other jobs."""
+# With the plus SQLite cannot use the order of ids, and so does not walk all jobs backwards to find three.
+_UNORDERED_ID: Final = literal_column("+jobs.id", jobs.c.id.type)
 
 
 def _newest_of_status(status: Status, wanted: JobFilter, limit: int, before: int | None) -> Select[tuple[int]]:
-    """Ids of the newest jobs of one status, through the index that holds the fewest other jobs.
+    """Ids of the newest jobs of one status.
 
     Succeeded jobs are most of a long history: walking back from the newest id meets them at once. The others are
-    rare in it, and SQLite would walk a million rows to find three; their own partial index holds just them.
+    rare in it; their own partial index holds just them, and sorting its ids is cheap.
     """
     # A literal, so that SQLite sees that the partial index's condition holds.
-    conditions: list[ColumnElement[bool]] = [jobs.c.status == literal_column(f"'{status.value}'"), *_below(before)]
+    conditions: list[ColumnElement[bool]] = [jobs.c.status == literal_column(f"'{status.value}'")]
     conditions += matching(JobFilter(handler=wanted.handler, queue=wanted.queue))
-    statement = select(jobs.c.id)
-    index = _INDEX_OF_STATUS.get(status)
-    if index is not None:
-        statement = statement.with_hint(jobs, f"INDEXED BY {index.name}", "sqlite")
-    if index is FINISHED_INDEX:
+    if status in FINAL:
         conditions.append(jobs.c.finished_at.is_not(None))
-    newest = statement.where(*conditions).order_by(jobs.c.id.desc()).limit(limit)
+    job_id: ColumnElement[int] = _UNORDERED_ID if status in _RARE else jobs.c.id
+    if before is not None:
+        conditions.append(job_id < before)
+    newest = select(jobs.c.id).where(*conditions).order_by(job_id.desc()).limit(limit)
     return select(newest.subquery().c.id)  # SQLite takes no ORDER BY inside a UNION ALL
 
 
