@@ -44,7 +44,8 @@ def client(stop) -> None:
     ids.append(by_name.enqueue("mail", "bob@example.com", "the worker is still alive").id)
     jobs.get(ids[-1]).wait(timeout=5)
     for job in map(jobs.get, ids):
-        print(f"job {job.id} {job.handler:14} {job.status:10} {job.spent_attempts}/{job.max_attempts} {job.error or ''}")
+        tries = f"{job.spent_attempts}/{job.max_attempts}"
+        print(f"job {job.id} {job.handler:14} {job.status:10} {tries} {job.error or ''}")
     stop()
 
 
