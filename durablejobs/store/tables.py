@@ -45,11 +45,22 @@ def _one_of(statuses: frozenset[Status]) -> str:
 
 
 def _is_name(column: str) -> str:
-    return f"length({column}) BETWEEN 1 AND 200 AND {column} NOT GLOB '*[^A-Za-z0-9_.:-]*'"
+    return (
+        f"typeof({column}) = 'text' AND length({column}) BETWEEN 1 AND 200 AND {column} NOT GLOB '*[^A-Za-z0-9_.:-]*'"
+    )
 
 
 def _is_time(column: str) -> str:
-    return f"{column} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] *' AND julianday({column}) IS NOT NULL"
+    """Text of one of the forms `2026-01-31 12:00`, `12:00:00`, `12:00:00.123`, `12:00:00.123456`.
+
+    Nothing else that SQLite takes for a time: Python cannot read 31 February or 24:00, and `+02:00` would not sort.
+    """
+    digit = "[0-9]"
+    return (
+        f"datetime(substr({column}, 1, 19)) IS substr({column} || ':' || '00', 1, 19) AND {column} >= '0001' AND ("
+        f"{column} GLOB '????-??-?? ??:??:??.{6 * digit}' OR {column} GLOB '????-??-?? ??:??:??.{3 * digit}' "
+        f"OR length({column}) < 20)"
+    )
 
 
 jobs = Table(

@@ -84,15 +84,15 @@ def upgrade() -> None:
             "json_valid(kwargs) AND json_type(kwargs) = 'object'", name=op.f("ck_jobs_kwargs_is_a_json_object")
         ),
         sa.CheckConstraint(
-            "length(created_at) = 26 OR (created_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] *' AND julianday(created_at) IS NOT NULL)",
+            "length(created_at) = 26 OR (datetime(substr(created_at, 1, 19)) IS substr(created_at || ':' || '00', 1, 19) AND created_at >= '0001' AND (created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(created_at) < 20))",
             name=op.f("ck_jobs_created_at_is_utc_text"),
         ),
         sa.CheckConstraint(
-            "length(handler) BETWEEN 1 AND 200 AND handler NOT GLOB '*[^A-Za-z0-9_.:-]*'",
+            "typeof(handler) = 'text' AND length(handler) BETWEEN 1 AND 200 AND handler NOT GLOB '*[^A-Za-z0-9_.:-]*'",
             name=op.f("ck_jobs_handler_is_a_name"),
         ),
         sa.CheckConstraint(
-            "length(queue) BETWEEN 1 AND 200 AND queue NOT GLOB '*[^A-Za-z0-9_.:-]*'",
+            "typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 200 AND queue NOT GLOB '*[^A-Za-z0-9_.:-]*'",
             name=op.f("ck_jobs_queue_is_a_name"),
         ),
         sa.CheckConstraint(
@@ -100,7 +100,7 @@ def upgrade() -> None:
             name=op.f("ck_jobs_meta_is_a_json_object"),
         ),
         sa.CheckConstraint(
-            "run_at = created_at OR (run_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] *' AND julianday(run_at) IS NOT NULL)",
+            "run_at = created_at OR (datetime(substr(run_at, 1, 19)) IS substr(run_at || ':' || '00', 1, 19) AND run_at >= '0001' AND (run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(run_at) < 20))",
             name=op.f("ck_jobs_run_at_is_utc_text"),
         ),
         sa.CheckConstraint(
