@@ -67,6 +67,8 @@ class EnqueueOptions:
         if self.delay is not None:
             seconds = self.delay.total_seconds() if isinstance(self.delay, timedelta) else self.delay
             checked_number(seconds, "delay", 0, LONGEST_DELAY)
+        if self.meta is not None and not isinstance(self.meta, Mapping):
+            raise ConfigurationError("meta", f"must be a dict, not {type(self.meta).__name__}")
 
     def due(self, now: datetime) -> datetime:
         """Return the moment before which the job does not run."""
@@ -80,7 +82,7 @@ class EnqueueOptions:
 def _check_run_at(run_at: object) -> None:
     if not isinstance(run_at, datetime):
         raise ConfigurationError("run_at", f"must be a datetime, not {run_at!r}")
-    if run_at.tzinfo is None:
+    if run_at.utcoffset() is None:
         raise ConfigurationError(
             "run_at", f"{run_at} has no time zone; write for example {run_at.replace(tzinfo=UTC)!r}"
         )
@@ -238,14 +240,14 @@ class Client:
 
         Raises `JobNotFoundError`, `IllegalActError`.
         """
-        return self._store.cancel(_existing(job_id))
+        return replace(self._store.cancel(_existing(job_id)), source=self._source)
 
     def retry(self, job_id: int) -> Job:
         """Make an ended or scheduled job pending again, with at least one more attempt. Return it as it is now.
 
         Raises `JobNotFoundError`, `IllegalActError`, `DuplicateJobError`.
         """
-        return self._store.retry(_existing(job_id))
+        return replace(self._store.retry(_existing(job_id)), source=self._source)
 
     def delete(self, job_id: int) -> None:
         """Delete a job that does not run, and its errors. Raises `JobNotFoundError`, `IllegalActError`."""

@@ -40,6 +40,8 @@ class Reader:
     def list_jobs(self, wanted: JobFilter | None = None, limit: int = 50, before: int | None = None) -> list[Job]:
         """Return jobs that match, newest (highest id) first, with ids below `before`."""
         checked_integer(limit, "limit", 1, 100_000)
+        if before is not None:
+            checked_integer(before, "before", 0, 2**63 - 1)
         found = self._store.list_jobs(wanted or JobFilter(), limit, before)
         return [_with_source(job, self) for job in found]
 
