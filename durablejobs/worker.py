@@ -335,7 +335,7 @@ class Worker:
 
     def _wait(self) -> None:
         """Sleep until there is something to do."""
-        if self._may_claim_more() or self._waker is None:
+        if self._may_claim_more() or self._is_done() or self._waker is None:
             return
         if self._slots.in_flight < self._config.concurrency:
             self._waker.sleep_watching(self._pause())

@@ -1,0 +1,80 @@
+"""When a worker ends by itself: nothing is left, or enough jobs have run."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from durablejobs import EnqueueOptions
+
+from .harness import Queue, wait_until
+
+
+def test_burst_ends_when_nothing_is_left(queue: Queue) -> None:
+    queue.enqueue_many("echo", 50)
+    report = queue.run(concurrency=4)
+    assert report == {"succeeded": 50, "not_succeeded": 0, "lost": 0, "given_back": 0}
+    assert queue.statuses() == {"succeeded": 50}
+    assert queue.registered() == []
+
+
+def test_burst_on_an_empty_queue_ends_at_once(queue: Queue) -> None:
+    worker = queue.start(burst=True)
+    before = time.monotonic()
+    worker.finish()
+    assert time.monotonic() - before < 0.45  # not only when the next look for dead workers is due
+
+
+def test_burst_leaves_what_is_due_later(queue: Queue) -> None:
+    later = queue.enqueue("echo", options=EnqueueOptions(delay=3600))
+    queue.enqueue("echo")
+    assert queue.run()["succeeded"] == 1
+    assert queue.row(later)["status"] == "scheduled"
+
+
+def test_burst_waits_for_jobs_that_still_run(queue: Queue) -> None:
+    queue.enqueue("sleep", 0.3)
+    assert queue.run(concurrency=2)["succeeded"] == 1
+
+
+def test_burst_runs_what_its_jobs_enqueue_meanwhile(queue: Queue) -> None:
+    gate = queue.enqueue("pass_gate", "gate")
+    worker = queue.start(burst=True, concurrency=2)
+    queue.wait_for_call(gate)
+    queue.enqueue_many("echo", 10)
+    queue.open_gate()
+    assert worker.finish()["succeeded"] == 11
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("most", [1, 3, 137])
+def test_max_jobs_runs_exactly_so_many_and_leaves_the_rest_untouched(queue: Queue, concurrency: int, most: int) -> None:
+    queue.enqueue_many("echo", 300)  # quick ones, so that many are claimed ahead
+    worker = queue.start(max_jobs=most, concurrency=concurrency)
+    assert worker.finish()["succeeded"] == most
+    assert len(queue.calls()) == most
+    assert queue.statuses() == {"succeeded": most, "pending": 300 - most}
+    assert queue.sql("SELECT max(attempt) AS most FROM jobs WHERE status = 'pending'") == [{"most": 0}]
+
+
+def test_max_jobs_waits_for_jobs_that_are_not_there_yet(queue: Queue) -> None:
+    worker = queue.start_idle(max_jobs=2)
+    assert worker.is_alive
+    queue.enqueue_many("echo", 2)
+    assert worker.finish()["succeeded"] == 2
+    assert queue.statuses() == {"succeeded": 2, "pending": 1}
+
+
+def test_a_worker_signs_off_at_its_end(queue: Queue) -> None:
+    worker = queue.start_idle(name="carol", concurrency=3, queues="default")
+    [row] = queue.registered()
+    assert (row["name"], row["pid"], row["concurrency"], row["queues"]) == ("carol", worker.pid, 3, "default")
+    worker.stop()
+    assert queue.registered() == []
+
+
+def test_the_heartbeat_is_written_in_the_register(queue: Queue) -> None:
+    queue.start_idle(lease=1.2, heartbeat=0.1)
+    first = queue.registered()[0]["heartbeat_at"]
+    wait_until(lambda: queue.registered()[0]["heartbeat_at"] > first, "the heartbeat goes on")
