@@ -58,10 +58,12 @@ def register(jobs: DurableJobs, calls_path: Path, gates: Path) -> None:
 
         return run
 
-    def pass_gate(name: str, result: Any = None) -> Any:
+    def pass_gate(name: str, result: Any = None, fails: bool = False) -> Any:
         """Wait until the test opens the gate."""
         while not (gates / name).exists():
             time.sleep(0.005)
+        if fails:
+            raise ValueError("the gate was a trap")
         return result
 
     def lock_database(path: str) -> None:

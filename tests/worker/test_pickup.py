@@ -75,14 +75,6 @@ def test_a_worker_does_not_spin_while_it_runs_a_job_that_was_scheduled(queue: Qu
     assert worker.cpu_seconds() - before < 0.3
 
 
-@pytest.mark.parametrize("run_at", ["2999-02-30 12:00:00", "2999-01-31 24:00", "2999-01-31   12:00"])
-def test_a_moment_that_only_sqlite_understands_does_not_end_the_worker(queue: Queue, run_at: str) -> None:
-    queue.sql("INSERT INTO jobs(handler, run_at) VALUES ('echo', ?)", run_at)
-    other = queue.enqueue("echo")
-    queue.run()
-    assert queue.row(other)["status"] == "succeeded"
-
-
 def test_an_idle_worker_costs_little(queue: Queue) -> None:
     worker = queue.start_idle()
     before, since = worker.cpu_seconds(), time.monotonic()
