@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -32,19 +31,15 @@ from sqlalchemy.pool import QueuePool
 
 from ..config import DatabaseConfig
 from ..errors import (
-    CommitUnknownError,
     ConfigurationError,
-    DatabaseBusyError,
-    DatabaseError,
     DatabaseNotFoundError,
     DatabaseReplacedError,
     DatabaseUnusableError,
-    DiskFullError,
 )
-from .gate import Gate
+from .driver_errors import primary_code, translate
 from .hot import driver_of
-from .presence import lock_file_of
 from .watch import Watch
+from .writer import Writer, WriteTransaction
 
 OLDEST_SQLITE: Final = (3, 38, 0)
 """Built-in JSON functions; RETURNING came with 3.35, UPDATE FROM with 3.33."""
@@ -67,9 +62,7 @@ class Database:
         self.path = _path_of(target)
         self.config = config or DatabaseConfig()
         self._engine = self._new_engine()
-        self._writer: Connection | None = None
-        self._gate: Gate | None = None
-        self._opening = threading.Lock()
+        self._writer = self._new_writer()
         self._identity: tuple[int, int] | None = None
         _open_databases.add(self)
 
@@ -126,33 +119,18 @@ class Database:
         with self.translated_errors(), self._engine.connect() as connection:
             yield connection
 
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Yield the writing connection in a transaction; leaving commits, an exception rolls back.
+    def write(self) -> WriteTransaction:
+        """Return a transaction of the writing connection: leaving it commits, an exception rolls back.
 
         Raises `DatabaseBusyError` when another writer holds the database for longer than the busy timeout,
         `DiskFullError`, or `CommitUnknownError` when the commit itself reports an I/O error.
         """
-        with self.translated_errors(), self._exclusive():
-            connection = self._writing_connection()
-            driver = driver_of(connection)
-            driver.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                self._roll_back(connection)
-                raise
-            try:
-                driver.commit()
-                connection.commit()  # SQLAlchemy's own notion of a transaction, begun by its first statement
-            except BaseException as error:
-                self._roll_back(connection)
-                raise self._judged_commit_error(error) from error
+        return WriteTransaction(self._writer)
 
     @contextmanager
     def migration(self) -> Iterator[Connection]:
         """Yield a connection in one transaction that may rebuild tables: without cascading deletes."""
-        with self.translated_errors(), self._exclusive(), self._engine.connect() as connection:
+        with self.translated_errors(), self._writer.alone(), self._engine.connect() as connection:
             driver = driver_of(connection)
             try:
                 driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
@@ -163,78 +141,15 @@ class Database:
                 connection.invalidate()  # the next user wants foreign keys
 
     @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        gate = self._gate or self._new_gate()
-        if not gate.enter(self.config.busy_timeout):
-            raise DatabaseBusyError(self.location, self.config.busy_timeout)
-        try:
-            yield
-        finally:
-            gate.leave()
-
-    def _new_gate(self) -> Gate:
-        with self._opening:
-            if self._gate is None:
-                self._gate = Gate(lock_file_of(self.path))
-            return self._gate
-
-    def _writing_connection(self) -> Connection:
-        if self._writer is None:
-            self._writer = self._engine.connect()
-        return self._writer
-
-    def _roll_back(self, connection: Connection) -> None:
-        """Leave nothing open; a connection that cannot even roll back is thrown away."""
-        try:
-            driver_of(connection).rollback()
-            connection.rollback()
-        except (DBAPIError, sqlite3.Error):
-            self._discard_writer()
-
-    def _discard_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.invalidate()
-            writer.close()
-
-    def _judged_commit_error(self, error: BaseException) -> BaseException:
-        cause = _sqlite_error(error)
-        if cause is None or _primary_code(cause) != sqlite3.SQLITE_IOERR:
-            return error
-        # Stored or not: the log may hold the commit although its sync failed. Start afresh from the file.
-        self._discard_writer()
-        return CommitUnknownError(self.location, str(cause))
-
-    @contextmanager
     def translated_errors(self) -> Iterator[None]:
         """Raise the driver's errors as ours, in one sentence each."""
         try:
             yield
         except (DBAPIError, sqlite3.Error) as error:
-            translated = self._translate(error)
+            translated = translate(error, self.location, self.config.busy_timeout)
             if translated is None:
                 raise
             raise translated from error
-
-    def _translate(self, error: BaseException) -> DatabaseError | None:
-        cause = _sqlite_error(error)
-        if cause is None:
-            return None
-        code = _primary_code(cause)
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return DatabaseBusyError(self.location, self.config.busy_timeout)
-        if code == sqlite3.SQLITE_FULL:
-            return DiskFullError(self.location)
-        problem = {
-            sqlite3.SQLITE_NOTADB: "is not a SQLite database",
-            sqlite3.SQLITE_CORRUPT: "the database is damaged; restore a backup, or see `durablejobs doctor`",
-            sqlite3.SQLITE_READONLY: "cannot be written: check the owner and mode of the file and its directory",
-            sqlite3.SQLITE_CANTOPEN: "cannot be opened: check that the path exists and its mode allows it",
-            sqlite3.SQLITE_PERM: "cannot be opened: no permission",
-            sqlite3.SQLITE_IOERR: f"the disk reports an error ({cause}); nothing was stored",
-            sqlite3.SQLITE_NOMEM: "out of memory; nothing was stored",
-        }.get(code)
-        return DatabaseUnusableError(self.location, problem) if problem else None
 
     def watch(self) -> Watch:
         """Return a watch on commits by other connections, of this process and of others."""
@@ -242,20 +157,17 @@ class Database:
 
     def close(self) -> None:
         """Close every connection of this process."""
-        if self._gate is not None:  # who has never written has no gate to pass, and may lack the right to make one
-            with self._exclusive():
-                if self._writer is not None:
-                    self._writer.close()
-                    self._writer = None
+        self._writer.close()
         self._engine.dispose()
 
     def forget_after_fork(self) -> None:
         """In a forked child: start with no connection, and never close the parent's."""
         _abandoned.extend((self._engine, self._writer))
         self._engine = self._new_engine()
-        self._writer = None
-        self._gate = None
-        self._opening = threading.Lock()
+        self._writer = self._new_writer()
+
+    def _new_writer(self) -> Writer:
+        return Writer(self._engine.connect, self.path, self.config.busy_timeout)
 
     def _new_engine(self) -> Engine:
         engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, max_overflow=-1)
@@ -301,7 +213,7 @@ class Database:
             try:
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             except sqlite3.OperationalError as error:
-                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
                 time.sleep(0.01)
                 continue
@@ -339,15 +251,6 @@ def _path_of(target: str | os.PathLike[str]) -> Path:
     if "\0" in text:
         raise ConfigurationError("database", "the path has a NUL character")
     return Path(text).absolute()
-
-
-def _sqlite_error(error: BaseException) -> sqlite3.Error | None:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return cause if isinstance(cause, sqlite3.Error) else None
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _forget_all_after_fork() -> None:

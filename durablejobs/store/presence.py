@@ -87,10 +87,10 @@ class LockFile:
         usable = len(content) - len(content) % _ID.size
         return frozenset(job_id for (job_id,) in _ID.iter_unpack(content[:usable]) if job_id)
 
-    def try_lock(self, offset: int) -> bool:
-        """Lock one byte against other processes; return whether it was free."""
+    def try_lock(self, offset: int, length: int = 1) -> bool:
+        """Lock bytes against other processes; return whether all of them were free."""
         try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, offset)
         except OSError:
             return False
         return True

@@ -1,0 +1,144 @@
+"""The one connection of a process that writes, and its transactions: into the gate, BEGIN IMMEDIATE, out again."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import CommitUnknownError, DatabaseBusyError
+from .driver_errors import primary_code, sqlite_error, translate
+from .gate import Gate
+from .hot import driver_of
+from .presence import lock_file_of
+
+
+class Writer:
+    """Does all the writing of a process to one database, one transaction at a time."""
+
+    def __init__(self, connect: Callable[[], Connection], path: Path, busy_timeout: float) -> None:
+        self.location = str(path)
+        self.busy_timeout = busy_timeout
+        self._path = path
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._gate: Gate | None = None
+        self._opening = threading.Lock()
+
+    def enter_gate(self) -> Gate:
+        """Wait for our turn to write; the caller leaves the gate. Raises `DatabaseBusyError`."""
+        gate = self._gate or self._new_gate()
+        if not gate.enter(self.busy_timeout):
+            raise DatabaseBusyError(self.location, self.busy_timeout)
+        return gate
+
+    def _new_gate(self) -> Gate:
+        with self._opening:
+            if self._gate is None:
+                self._gate = Gate(lock_file_of(self._path))
+            return self._gate
+
+    def connection(self) -> Connection:
+        """Return the connection; only for who is in the gate."""
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def discard(self) -> None:
+        """Throw the connection away; the next transaction starts afresh from the file."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep all other writers out."""
+        gate = self.enter_gate()
+        try:
+            yield
+        finally:
+            gate.leave()
+
+    def close(self) -> None:
+        """Close the connection, after the transaction that is under way."""
+        if self._connection is None:  # who has never written may lack the right to make a gate
+            return
+        with self.alone():
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+
+class WriteTransaction:
+    """A context manager: leaving it commits, an exception rolls back. See `Database.write`.
+
+    A class and not a generator, because it is on the way of every single enqueue.
+    """
+
+    __slots__ = ("_connection", "_driver", "_gate", "_writer")
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._gate: Gate
+        self._connection: Connection
+        self._driver: sqlite3.Connection
+
+    def __enter__(self) -> Connection:
+        self._gate = self._writer.enter_gate()
+        try:
+            self._connection = self._writer.connection()
+            self._driver = driver_of(self._connection)
+            self._driver.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._gate.leave()
+            self._raise_translated(error)
+            raise
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._commit()
+            else:
+                self._roll_back()
+        finally:
+            self._gate.leave()
+        if error is not None:
+            self._raise_translated(error)
+
+    def _commit(self) -> None:
+        try:
+            self._driver.commit()
+            if self._connection.in_transaction():  # SQLAlchemy's own notion, begun by its first statement
+                self._connection.commit()
+        except BaseException as error:
+            self._roll_back()
+            cause = sqlite_error(error)
+            if cause is not None and primary_code(cause) == sqlite3.SQLITE_IOERR:
+                # Stored or not: the log may hold the commit although its sync failed.
+                self._writer.discard()
+                raise CommitUnknownError(self._writer.location, str(cause)) from error
+            self._raise_translated(error)
+            raise
+
+    def _roll_back(self) -> None:
+        """Leave nothing open; a connection that cannot even roll back is thrown away."""
+        try:
+            self._driver.rollback()
+            self._connection.rollback()
+        except (DBAPIError, sqlite3.Error):
+            self._writer.discard()
+
+    def _raise_translated(self, error: BaseException) -> None:
+        translated = translate(error, self._writer.location, self._writer.busy_timeout)
+        if translated is not None:
+            raise translated from error
