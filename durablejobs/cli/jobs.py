@@ -1,0 +1,214 @@
+"""`durablejobs list` and `show`."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ..config import parsed_job_id
+from ..statuses import Status
+from .commands import Command
+from .opening import opened_reader
+from .parameters import IDS_CONTEXT, Parsed, database_option, filter_options, job_id, json_option
+from .records import (
+    STYLES,
+    absolute,
+    call_text,
+    compact,
+    json_object,
+    relative,
+    status_word,
+    time_text,
+)
+from .terminal import Cell, Column, cut, say, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from ..jobs import Job, JobError
+    from ..reading import Reader
+
+_COLUMNS: Final = (
+    Column("id", is_number=True),
+    Column("status"),
+    Column("handler"),
+    Column("queue"),
+    Column("tries", is_number=True),
+    Column("created"),
+    Column("time"),
+    Column("args", is_flexible=True),
+    Column("error", is_flexible=True),
+)
+_LONGEST_CELL: Final = 80
+_INDENT: Final = "    "
+
+
+def _parse_before(text: str) -> int:
+    number = parsed_job_id(text)
+    if number is None:
+        raise ValueError(f"must be a job's id, not {text[:60]!r}")
+    return number
+
+
+@click.command(
+    "list",
+    cls=Command,
+    short_help="List jobs, newest first.",
+    examples=[
+        "durablejobs list --db jobs.db",
+        "durablejobs list --status failed --status running --queue mail",
+        "durablejobs list --limit 100 --before 4711",
+        "durablejobs list --status failed --json | jq .error",
+    ],
+)
+@filter_options
+@click.option("--limit", type=int, default=20, show_default=True, help="How many at most.")
+@click.option("--before", type=Parsed("id", _parse_before), help="Only jobs with smaller ids: the next page.")
+@database_option
+@json_option
+def list_jobs(
+    statuses: tuple[Status, ...],
+    handler: str | None,
+    queue: str | None,
+    limit: int,
+    before: int | None,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    """List jobs, newest first.
+
+    'retrying' is shown for a scheduled job that has attempts behind it.
+    """
+    from ..jobs import JobFilter
+
+    wanted = JobFilter(tuple(dict.fromkeys(statuses)), handler, queue)
+    with opened_reader(database) as reader:
+        found = reader.list_jobs(wanted, limit, before)
+        has_more = len(found) == limit and bool(reader.list_jobs(wanted, 1, found[-1].id))
+    _show_list(found, as_json)
+    if not found:
+        say("no jobs" + (f" of {wanted}" if str(wanted) != "all" else "") + (f" before {before}" if before else ""))
+    if has_more:
+        say(f"there are more: --before {found[-1].id}")
+
+
+def _show_list(found: list[Job], as_json: bool) -> None:
+    if as_json:
+        for job in found:
+            show_json(json_object(job))
+    elif found:
+        now = datetime.now(UTC)
+        show_table(_COLUMNS, [_row(job, now) for job in found])
+
+
+def _row(job: Job, now: datetime) -> list[str | Cell]:
+    word = status_word(job)
+    return [
+        str(job.id),
+        Cell(word, STYLES.get(word, "")),
+        job.handler,
+        job.queue,
+        f"{job.spent_attempts}/{job.max_attempts}",
+        relative(job.created_at, now),
+        time_text(job, now),
+        cut(call_text(job), _LONGEST_CELL),
+        cut(job.error or "", _LONGEST_CELL),
+    ]
+
+
+@click.command(
+    "show",
+    cls=Command,
+    short_help="Show all about one job.",
+    context_settings=IDS_CONTEXT,
+    examples=[
+        "durablejobs show 12 --db jobs.db",
+        "durablejobs show 12 --json",
+    ],
+)
+@click.argument("job", metavar="ID")
+@database_option
+@json_option
+def show_job(job: str, database: str | None, as_json: bool) -> None:
+    """Show all about one job: its arguments, what has happened to it, and each attempt that did not succeed."""
+    with opened_reader(database) as reader:
+        found, errors = reader.get_with_errors(job_id(job))
+        if as_json:
+            _show_json(found, errors)
+        else:
+            _show_text(found, errors, _worker_text(found, reader))
+
+
+def _show_json(job: Job, errors: list[JobError]) -> None:
+    show_json({**json_object(job), "errors": [json_object(error) for error in errors]})
+
+
+def _worker_text(job: Job, reader: Reader) -> str | None:
+    """Return who runs the job, if it runs."""
+    if job.worker_id is None:
+        return None
+    for worker in reader.workers():
+        if worker.id == job.worker_id:
+            return f"{worker.id} ({worker.name}, pid {worker.pid} on {worker.host})"
+    return f"{job.worker_id}, which is not registered any more"
+
+
+def _show_text(job: Job, errors: list[JobError], worker: str | None) -> None:
+    now = datetime.now(UTC)
+    word = status_word(job)
+    show(f"job {job.id}: {job.handler}({call_text(job)})", "bold")
+    _field("status", f"{word}{_status_hint(job, now)}", STYLES.get(word, ""))
+    _field("queue", f"{job.queue}, priority {job.priority}")
+    _field("tries", f"{job.spent_attempts} of {job.max_attempts}" + (f", {job.crashes} crashes" if job.crashes else ""))
+    for label, value in (("unique key", job.unique_key), ("worker", worker)):
+        if value is not None:
+            _field(label, value)
+    if job.meta:
+        _field("meta", compact(job.meta))
+    if job.progress is not None:
+        _field("progress", compact(job.progress))
+    _show_timeline(job, now)
+    if job.status is Status.SUCCEEDED:
+        _field("result", compact(job.result))
+    elif job.error is not None:
+        _field("last error", job.error)
+    for error in errors:
+        _show_error(error)
+
+
+def _status_hint(job: Job, now: datetime) -> str:
+    """Return when the job runs next, where that is known."""
+    if job.status is Status.SCHEDULED:
+        return f", runs {relative(job.run_at, now)}"
+    if job.status is Status.PENDING:
+        return ", runs as soon as a worker of its queue is free"
+    if job.cancel_requested_at is not None and job.status is Status.RUNNING:
+        return ", was asked to stop"
+    return ""
+
+
+def _show_timeline(job: Job, now: datetime) -> None:
+    moments = [
+        ("created", job.created_at),
+        ("due", job.run_at),
+        ("started", job.started_at),
+        ("cancel asked", job.cancel_requested_at),
+        ("finished", job.finished_at),
+    ]
+    for label, moment in moments:
+        if moment is not None:
+            took = f", {time_text(job, now)}" if label == "finished" and job.started_at else ""
+            _field(label, f"{absolute(moment)} UTC, {relative(moment, now)}{took}")
+
+
+def _field(label: str, value: str, style: str = "") -> None:
+    show(f"  {label:<13}{value}", style)
+
+
+def _show_error(error: JobError) -> None:
+    worker = f", worker {error.worker_id}" if error.worker_id is not None else ""
+    show()
+    show(f"  attempt {error.attempt}: {error.kind}, {absolute(error.ended_at)} UTC{worker}", "bold")
+    for line in (error.traceback or error.message).splitlines():
+        show(textwrap.indent(line, _INDENT))

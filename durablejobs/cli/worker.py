@@ -1,0 +1,175 @@
+"""`durablejobs worker`: run jobs until stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ..clock import from_text
+from ..config import DAY, Retention, WorkerConfig
+from ..queues import parse_queues
+from ..statuses import Status
+from .commands import Command
+from .errors import ExitCode, Refusal
+from .opening import open_and_say, opened_worker_app
+from .parameters import DURATION, RETENTION, app_option, database_option
+from .settings import read_settings
+from .terminal import brief, counted, say, visible
+
+if TYPE_CHECKING:
+    from ..app import DurableJobs
+    from ..store.endings import Ending
+    from ..worker import EndingListener, WorkerReport
+
+log: Final = logging.getLogger("durablejobs.worker")
+
+_DEFAULTS: Final = {each.name: each.default for each in fields(WorkerConfig)}
+_KEPT: Final = Retention()
+
+
+def _seconds(name: str) -> str:
+    return f"default {_DEFAULTS[name]:g} s"
+
+
+def _days(seconds: float) -> str:
+    return f"default {seconds / DAY:g}d"
+
+
+@click.command(
+    cls=Command,
+    short_help="Run jobs until stopped.",
+    examples=[
+        "durablejobs worker --db jobs.db                       # the handlers of ./handlers.py",
+        "durablejobs worker --app shop.background:jobs --concurrency 8",
+        "durablejobs worker --queues mail=3,default=1          # of four turns, mail comes first in three",
+        "durablejobs worker --queues urgent,default            # default only while urgent is empty",
+        "durablejobs worker --burst --quiet                    # run what is there, then end",
+    ],
+)
+@app_option("Where the handlers are; else ./handlers.py.")
+@database_option
+@click.option("--queues", metavar="LIST", help="a,b: a first; a=3,b=1: by weight; default: all queues.")
+@click.option("--concurrency", type=int, metavar="N", help="Jobs at once; default: the number of processors.")
+@click.option("--interval", type=DURATION, help=f"How often to look when nothing else reports; {_seconds('interval')}.")
+@click.option("--burst", is_flag=True, help="End when nothing is left to run.")
+@click.option("--max-jobs", type=int, metavar="N", help="End after so many runs.")
+@click.option("--grace", type=DURATION, help=f"After a signal: time for running jobs; {_seconds('grace')}.")
+@click.option("--lease", type=DURATION, help=f"After this, a hung worker's jobs go on; {_seconds('lease')}.")
+@click.option(
+    "--max-crashes",
+    type=int,
+    metavar="N",
+    help=f"A job that killed its worker so often fails; default {_DEFAULTS['max_crashes']}.",
+)
+@click.option("--keep-succeeded", type=RETENTION, help=f"0, 12h, 7d, never …; {_days(_KEPT.succeeded)}.")
+@click.option("--keep-cancelled", type=RETENTION, help=f"The same for cancelled jobs; {_days(_KEPT.cancelled)}.")
+@click.option("--keep-failed", type=RETENTION, help=f"The same for failed jobs; {_days(_KEPT.failed)}.")
+@click.option("--name", help="The worker's name in logs and lists; default: host and pid.")
+@click.option("--verbose", "-v", is_flag=True, help="Log each job.")
+@click.option("--quiet", "-q", is_flag=True, help="Log only warnings and errors.")
+def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **options: Any) -> int:
+    """Run jobs until stopped.
+
+    The first SIGTERM or Ctrl-C lets running jobs finish within the grace period, the second gives them back to run
+    again. A missing database is created. Exits with 0 after a clean end, with 130 when running jobs were given back.
+    """
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet exclude each other", click.get_current_context())
+    config = _config(options)
+    with opened_worker_app(app, database) as jobs, _logging(verbose, quiet):
+        _check_handlers(jobs)
+        open_and_say(jobs)
+        report = jobs.worker(config, on_ending=_log_ending if verbose else None).run()
+        if (config.burst or config.max_jobs is not None) and not quiet:
+            say(_summary(report))
+        if report.given_back:
+            _exit_now(ExitCode.INTERRUPTED)
+    return ExitCode.OK
+
+
+def _config(options: dict[str, Any]) -> WorkerConfig:
+    """Return the worker's settings: options, then pyproject.toml, then defaults. Raises `ConfigurationError`."""
+    settings = read_settings()
+    chosen = {name: settings.get(name.replace("_", "-")) if value is None else value for name, value in options.items()}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    kept = {
+        name: chosen.pop(f"keep_{name}") for name in ("succeeded", "cancelled", "failed") if f"keep_{name}" in chosen
+    }
+    if "lease" in chosen:  # the heartbeat follows a short lease
+        chosen["heartbeat"] = min(_DEFAULTS["heartbeat"], chosen["lease"] / 4)
+    parse_queues(chosen.get("queues"))
+    return WorkerConfig(retention=Retention(**kept), **chosen)
+
+
+def _check_handlers(jobs: DurableJobs) -> None:
+    """Refuse to work without handlers: every job would fail its attempt."""
+    if not jobs.handler_names:
+        raise Refusal("the app has no handlers; import the modules that register them where the app is defined")
+
+
+def _summary(report: WorkerReport) -> str:
+    parts = [f"{report.succeeded:,} succeeded"]
+    parts += [f"{report.not_succeeded:,} did not"] if report.not_succeeded else []
+    parts += [f"{report.lost:,} lost to another worker"] if report.lost else []
+    return f"{counted(report.runs, 'run')}: {', '.join(parts)}"
+
+
+def _log_ending(ending: Ending, status: Status | None) -> None:
+    """Log a job that succeeded; what did not is logged by the worker anyway."""
+    if status is Status.SUCCEEDED:
+        job = ending.job
+        took = (from_text(ending.ended_at) - from_text(ending.started_at)).total_seconds()
+        log.info("job %d (%s) attempt %d succeeded in %s", job.id, job.handler, job.attempt, brief(took))
+
+
+def _exit_now(code: int) -> None:
+    """End the process although a handler still runs in a thread."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+class _LineFormatter(logging.Formatter):
+    """One line a record, in UTC like the rows, with control characters escaped; a traceback keeps its lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        lines = [f"{moment}Z {level}{visible(record.getMessage())}"]
+        if record.exc_info:
+            lines += map(visible, self.formatException(record.exc_info).splitlines())
+        return "\n".join(lines)
+
+
+@contextmanager
+def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
+    """Log to stderr, unless the user's app has set up logging of its own: then to where that says."""
+    root, own = logging.getLogger(), logging.getLogger("durablejobs")
+    undo: list[Callable[[], None]] = []
+    if own.level == logging.NOTSET:
+        own.setLevel(logging.WARNING if quiet else logging.INFO)
+        undo.append(lambda: own.setLevel(logging.NOTSET))
+    if not root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_LineFormatter())
+        root.addHandler(handler)
+        undo.append(lambda: root.removeHandler(handler))
+        if verbose:
+            level = root.level
+            root.setLevel(logging.INFO)
+            undo.append(lambda: root.setLevel(level))
+    try:
+        yield
+    finally:
+        for act in undo:
+            act()

@@ -1,0 +1,91 @@
+"""`durablejobs workers`: who is there, and who is alive."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from .commands import Command
+from .opening import opened_store
+from .parameters import database_option, json_option
+from .records import json_object, relative
+from .terminal import Cell, Column, say, show_json, show_table
+
+if TYPE_CHECKING:
+    from ..jobs import WorkerRecord
+    from ..store import Store
+
+_COLUMNS: Final = (
+    Column("id", is_number=True),
+    Column("state"),
+    Column("name"),
+    Column("host"),
+    Column("pid", is_number=True),
+    Column("queues", is_flexible=True),
+    Column("running", is_number=True),
+    Column("started"),
+    Column("heartbeat"),
+    Column("version"),
+)
+_STYLES: Final = {"alive": "green", "dead": "red"}
+
+
+@click.command(
+    cls=Command,
+    short_help="List the workers and who of them is alive.",
+    examples=[
+        "durablejobs workers --db jobs.db",
+        "durablejobs workers --json",
+    ],
+)
+@database_option
+@json_option
+def workers(database: str | None, as_json: bool) -> None:
+    """List the workers.
+
+    'dead' means that the process is gone; the next look of another worker gives its jobs back. 'unknown' means that
+    this machine cannot tell, and the heartbeat has to.
+    """
+    with opened_store(database) as store:
+        found = store.workers()
+        states = _states(store)
+    if as_json:
+        for record in found:
+            show_json({**json_object(record), "state": states.get(record.id, "unknown")})
+    elif found:
+        now = datetime.now(UTC)
+        show_table(_COLUMNS, [_row(record, states.get(record.id, "unknown"), now) for record in found])
+    else:
+        say("no workers")
+
+
+def _states(store: Store) -> dict[int, str]:
+    """Return which workers sit on their seat: the kernel knows, no clock is asked."""
+    try:
+        presence = store.presence()
+    except OSError:  # no right to the file beside the database
+        presence = None
+    if presence is None:
+        return {}
+    return {
+        vital.id: "alive" if presence.is_taken(vital.seat) else "dead"
+        for vital in store.vitals()
+        if vital.seat is not None
+    }
+
+
+def _row(record: WorkerRecord, state: str, now: datetime) -> list[str | Cell]:
+    return [
+        str(record.id),
+        Cell(state, _STYLES.get(state, "")),
+        record.name,
+        record.host,
+        str(record.pid),
+        record.queues,
+        f"{record.running}/{record.concurrency}",
+        relative(record.started_at, now),
+        relative(record.heartbeat_at, now),
+        record.version,
+    ]
