@@ -27,7 +27,7 @@ from .terminal import brief, counted, say, visible
 if TYPE_CHECKING:
     from ..app import DurableJobs
     from ..store.endings import Ending
-    from ..worker import EndingListener, WorkerReport
+    from ..worker import WorkerReport
 
 log: Final = logging.getLogger("durablejobs.worker")
 
@@ -98,8 +98,8 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
 def _config(options: dict[str, Any]) -> WorkerConfig:
     """Return the worker's settings: options, then pyproject.toml, then defaults. Raises `ConfigurationError`."""
     settings = read_settings()
-    chosen = {name: settings.get(name.replace("_", "-")) if value is None else value for name, value in options.items()}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
+    given = {name: settings.get(name.replace("_", "-")) if value is None else value for name, value in options.items()}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     kept = {
         name: chosen.pop(f"keep_{name}") for name in ("succeeded", "cancelled", "failed") if f"keep_{name}" in chosen
     }
