@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from .harness import Queue
 
 
@@ -20,7 +22,7 @@ def test_each_attempt_waits_for_its_backoff(queue: Queue) -> None:
     queue.start(backoff=0.1)  # doubled each time
     queue.wait_for("succeeded", job_id)
     moments = [call.moment for call in queue.calls()]
-    waits = [later - sooner for sooner, later in zip(moments, moments[1:], strict=False)]
+    waits = [later - sooner for sooner, later in itertools.pairwise(moments)]
     for wait, backoff in zip(waits, (0.1, 0.2, 0.4), strict=True):
         assert backoff <= wait < backoff + 0.6
 
