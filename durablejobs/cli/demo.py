@@ -65,21 +65,22 @@ def _worker(database: Path, parallel: bool) -> Iterator[subprocess.Popen[bytes]]
 
 def _enqueue_and_watch(client: DurableJobs, parallel: bool) -> None:
     order = "up to four at once" if parallel else "one after another"
-    show(f"\n1. A worker polls it. It knows mail, log, exception and slow, and runs jobs {order}.", "bold")
+    _step(f"1. A worker polls it. It knows mail, log, exception and slow, and runs jobs {order}.")
     time.sleep(1)
-    show("\n2. A client enqueues mail, a handler that nobody knows, log, and one that raises.", "bold")
-    mail = client.enqueue("mail", "ann@example.com", "welcome")
-    client.enqueue("test_notfound", 1, 2)
-    client.enqueue("log", "hello")
-    failing = client.enqueue("exception")
+    _step("2. A client enqueues mail, a handler that nobody knows, log, and one that raises.")
+    twice = client.using(max_attempts=2)
+    mail = twice.enqueue("mail", "ann@example.com", "welcome")
+    twice.enqueue("test_notfound", 1, 2)
+    twice.enqueue("log", "hello")
+    failing = twice.enqueue("exception")
     client.get(mail.id).wait(_PATIENCE)
     _until(lambda: client.get(failing.id).is_final)
-    show("\n3. The unknown one is reported, the exception is caught, polling goes on: another mail.", "bold")
+    _step("3. The unknown one is reported, the exception is caught, polling goes on: another mail.")
     client.get(client.enqueue("mail", "bob@example.com", "still here").id).wait(_PATIENCE)
 
 
 def _kill_in_the_middle(client: DurableJobs, worker: subprocess.Popen[bytes]) -> int:
-    show("\n4. A slow job starts, and its worker is killed with SIGKILL in the middle of it.", "bold")
+    _step("4. A slow job starts, and its worker is killed with SIGKILL in the middle of it.")
     job = client.enqueue("slow", 1.5)
     _until(lambda: client.get(job.id).status == "running")
     time.sleep(0.5)
@@ -90,7 +91,7 @@ def _kill_in_the_middle(client: DurableJobs, worker: subprocess.Popen[bytes]) ->
 
 
 def _run_again(client: DurableJobs, database: Path, parallel: bool, job_id: int) -> None:
-    show("\n5. Another worker starts.", "bold")
+    _step("5. Another worker starts.")
     began = time.monotonic()
     with _worker(database, parallel):
         _until(lambda: client.get(job_id).attempt == 2)
@@ -99,7 +100,7 @@ def _run_again(client: DurableJobs, database: Path, parallel: bool, job_id: int)
 
 
 def _show_rows(client: DurableJobs, database: Path) -> None:
-    show("\n6. What the file says: jobs are rows.", "bold")
+    _step("6. What the file says: jobs are rows.")
     shell = shutil.which("sqlite3")
     show(f'   sqlite3 demo.db "{_QUERY}"')
     if shell is not None:
@@ -108,6 +109,11 @@ def _show_rows(client: DurableJobs, database: Path) -> None:
         return
     for job in reversed(client.list_jobs()):
         show(f"{job.id}  {job.handler:13}  {job.status:9}  {job.attempt}  {job.crashes}  {(job.error or '')[:50]}")
+
+
+def _step(text: str) -> None:
+    show()
+    show(text, "bold")
 
 
 def _until(is_reached: Callable[[], bool]) -> None:

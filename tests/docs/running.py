@@ -172,8 +172,8 @@ def _commands(block: Block) -> list[tuple[str, str]]:
 def expect(output: str, expected: str, place: str) -> None:
     """Compare, but for times, durations and padding; `…` stands for anything."""
     lines = [re.escape(line).replace("…", ".*") for line in _comparable(expected)]
-    pattern = "\n".join(lines).replace("\n.*\n", "\n(?:.*\n)*?")
-    shown = "\n".join(_comparable(output))
+    pattern = "\n".join(["", *lines, ""]).replace("\n.*\n", "\n(?:.*\n)*?")
+    shown = "\n".join(["", *_comparable(output), ""])
     assert re.fullmatch(pattern, shown), f"{place}\nprinted:\n{output}\nand not:\n{expected}"
 
 
