@@ -1,0 +1,39 @@
+"""The pages that list things list all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import runpy
+from pathlib import Path
+
+import durablejobs
+from durablejobs import DatabaseConfig, EnqueueOptions, JobDefaults, Retention, WorkerConfig
+from durablejobs.statuses import LEGAL_CHANGES
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_command_line_page_is_up_to_date() -> None:
+    reference = runpy.run_path(str(DOCS / "generate_cli.py"))["reference"]
+    assert (DOCS / "cli.md").read_text(encoding="utf-8") == reference(), "run python docs/generate_cli.py"
+
+
+def test_the_drawing_of_the_statuses_shows_the_legal_changes_and_no_others() -> None:
+    drawn = re.findall(r"^\s+(\w+) --> (\w+)$", (DOCS / "guarantees.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(drawn) == sorted(
+        (before.value, after.value) for before in LEGAL_CHANGES for after in LEGAL_CHANGES[before]
+    )
+
+
+def test_every_public_name_is_mentioned() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"])
+    missing = [name for name in durablejobs.__all__ if name != "__version__" and not re.search(rf"\b{name}\b", text)]
+    assert missing == []
+
+
+def test_every_setting_is_explained() -> None:
+    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    for settings in (WorkerConfig, DatabaseConfig, JobDefaults, Retention, EnqueueOptions):
+        missing = [field.name for field in dataclasses.fields(settings) if f"`{field.name}`" not in text]
+        assert missing == [], settings.__name__
