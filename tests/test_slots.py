@@ -14,6 +14,7 @@ from durablejobs.outcomes import Outcome, Succeeded
 from durablejobs.slots import ThreadSlots
 
 from .clocks import ManualClock
+from .conftest import RunPython
 
 PATIENCE = 20.0
 """Seconds after which a test gives up; none takes so long."""
@@ -251,7 +252,7 @@ def test_after_stop_each_thread_ends_after_what_was_handed_over_before(
     assert len(slots.take_finished()) == 50
 
 
-def test_a_handler_that_never_returns_cannot_keep_the_process_alive(run_python: Callable[..., object]) -> None:
+def test_a_handler_that_never_returns_cannot_keep_the_process_alive(run_python: RunPython) -> None:
     code = """
 import threading
 from durablejobs.clock import SystemClock
@@ -269,4 +270,4 @@ slots.start()
 slots.submit([ClaimedJob(1, 1, "mail", "default", "[]", "{}", 0, "", 1, 20, 0, None, "{}")])
 begun.wait()
 """
-    assert run_python(code).returncode == 0  # type: ignore[attr-defined]
+    assert run_python(code).returncode == 0

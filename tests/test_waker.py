@@ -113,11 +113,15 @@ def test_a_commit_does_not_end_the_sleep_that_does_not_watch(waker: Waker, enque
     assert slept(waker, "sleep", 0.05) >= 0.04
 
 
-def test_writes_that_are_rolled_back_do_not_end_the_watching_sleep(waker: Waker, sql: Sql) -> None:
-    def write_in_vain() -> None:
-        sql("PRAGMA cache_spill = 1")
-
-    write_in_vain()
+def test_writes_that_are_rolled_back_do_not_end_the_watching_sleep(waker: Waker, store: Store, sql: Sql) -> None:
+    log = store.database.path.with_name("jobs.db-wal")
+    size = log.stat().st_size
+    sql("PRAGMA cache_size = 5")  # so that the log is written to before the commit
+    sql("BEGIN IMMEDIATE")
+    for _ in range(50):
+        sql("INSERT INTO jobs(handler, args) VALUES ('mail', json_array(hex(zeroblob(3000))))")
+    sql("ROLLBACK")
+    assert log.stat().st_size > size
     assert slept(waker, "sleep_watching", 0.05) >= 0.04
 
 

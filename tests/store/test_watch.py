@@ -163,7 +163,7 @@ def test_closing_gives_the_descriptors_back(store: Store) -> None:
     before = open_descriptors()
     for _ in range(5):
         store.watch().close()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_asking_is_cheap(watched: Watch) -> None:
