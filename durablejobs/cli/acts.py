@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from ..errors import DurableJobsError, IllegalActError, JobNotFoundError
+from ..errors import DuplicateJobError, IllegalActError, JobNotFoundError
 from ..statuses import Status
 from .commands import Command
 from .errors import ExitCode, Refusal, code_of
@@ -140,14 +140,9 @@ def _act_on_ids(store: Store, act: str, ids: Sequence[str], dry_run: bool) -> in
                 show(_would(store, act, number))
             else:
                 say(_do(store, act, number))
-        except (JobNotFoundError, IllegalActError) as error:
+        except (JobNotFoundError, IllegalActError, DuplicateJobError) as error:
             say(f"durablejobs: {error}")
             worst = max(worst, code_of(error))
-        except DurableJobsError as error:
-            if code_of(error) is not ExitCode.ERROR:
-                raise
-            say(f"durablejobs: {error}")
-            worst = max(worst, ExitCode.ERROR)
     return worst
 
 

@@ -1,6 +1,6 @@
 """What people see: stdout is data, stderr is messages; rich is imported only for a terminal.
 
-Text from rows, arguments and errors is foreign: `visible` escapes what could move a cursor or turn the reading
+Text from rows, arguments and errors is foreign: `escaped` escapes what could move a cursor or turn the reading
 direction, and rich never reads it as markup.
 """
 
@@ -18,24 +18,14 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import click
 
+from ..escaping import escaped
+
 _NARROWEST: Final = 40
 _SHOW_PROGRESS_AFTER: Final = 0.3
 """Seconds; what takes less needs no bar."""
 
 # C0, DEL, C1, what turns the reading direction, line separators, and surrogates, which no terminal can show.
 _RISKY: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-
-def visible(text: str) -> str:
-    """Return the text with control characters as escapes: `\\x1b`, `\\u202e`, `\\n`."""
-    return _RISKY.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    character = match.group()
-    number = ord(character)
-    return _SHORT.get(character) or (f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}")
 
 
 def cut(text: str, most: int) -> str:
@@ -49,12 +39,12 @@ def cut(text: str, most: int) -> str:
 def say(message: str) -> None:
     """Write a message for a person to stderr; a line break in it stays one."""
     with suppress(OSError, ValueError):  # nobody listens: nothing more can be said
-        click.echo("\n".join(visible(line) for line in message.split("\n")), err=True)
+        click.echo("\n".join(escaped(line) for line in message.split("\n")), err=True)
 
 
 def show(line: str = "", style: str = "") -> None:
     """Write a line of foreign text to stdout."""
-    text = visible(line)
+    text = escaped(line)
     if style and uses_colour(sys.stdout):
         text = click.style(text, **_click_style(style))
     click.echo(text)
@@ -117,7 +107,7 @@ class Cell(NamedTuple):
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:
     """Write a table to stdout: fitted to a terminal, else aligned and uncut for other programs."""
     cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
-    cells = [[Cell(visible(cell.text), cell.style) for cell in row] for row in cells]
+    cells = [[Cell(escaped(cell.text), cell.style) for cell in row] for row in cells]
     if is_terminal(sys.stdout):
         _show_rich_table(columns, cells)
     else:
@@ -217,7 +207,7 @@ def can_ask() -> bool:
 
 def ask(question: str) -> bool:
     """Ask a person yes or no; no is the default."""
-    return click.confirm(visible(question), default=False, err=True)
+    return click.confirm(escaped(question), default=False, err=True)
 
 
 # Words for numbers and times

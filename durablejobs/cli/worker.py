@@ -15,6 +15,7 @@ import click
 
 from ..clock import from_text
 from ..config import DAY, Retention, WorkerConfig
+from ..escaping import escaped
 from ..queues import parse_queues
 from ..statuses import Status
 from .commands import Command
@@ -22,7 +23,7 @@ from .errors import ExitCode, Refusal
 from .opening import open_and_say, opened_worker_app
 from .parameters import DURATION, RETENTION, app_option, database_option
 from .settings import read_settings
-from .terminal import brief, counted, say, visible
+from .terminal import brief, counted, say
 
 if TYPE_CHECKING:
     from ..app import DurableJobs
@@ -33,6 +34,7 @@ log: Final = logging.getLogger("durablejobs.worker")
 
 _DEFAULTS: Final = {each.name: each.default for each in fields(WorkerConfig)}
 _KEPT: Final = Retention()
+_STATUSES_KEPT: Final = [each.name for each in fields(Retention)]
 
 
 def _seconds(name: str) -> str:
@@ -97,12 +99,9 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
 
 def _config(options: dict[str, Any]) -> WorkerConfig:
     """Return the worker's settings: options, then pyproject.toml, then defaults. Raises `ConfigurationError`."""
-    settings = read_settings()
-    given = {name: settings.get(name.replace("_", "-")) if value is None else value for name, value in options.items()}
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    kept = {
-        name: chosen.pop(f"keep_{name}") for name in ("succeeded", "cancelled", "failed") if f"keep_{name}" in chosen
-    }
+    settings = {key.replace("-", "_"): value for key, value in read_settings().items() if key not in ("db", "app")}
+    chosen: dict[str, Any] = settings | {name: value for name, value in options.items() if value is not None}
+    kept = {name: chosen.pop(f"keep_{name}") for name in _STATUSES_KEPT if f"keep_{name}" in chosen}
     if "lease" in chosen:  # the heartbeat follows a short lease
         chosen["heartbeat"] = min(_DEFAULTS["heartbeat"], chosen["lease"] / 4)
     parse_queues(chosen.get("queues"))
@@ -145,9 +144,9 @@ class _LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        lines = [f"{moment}Z {level}{visible(record.getMessage())}"]
+        lines = [f"{moment}Z {level}{escaped(record.getMessage())}"]
         if record.exc_info:
-            lines += map(visible, self.formatException(record.exc_info).splitlines())
+            lines += map(escaped, self.formatException(record.exc_info).splitlines())
         return "\n".join(lines)
 
 

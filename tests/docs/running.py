@@ -171,10 +171,13 @@ def _commands(block: Block) -> list[tuple[str, str]]:
 
 def expect(output: str, expected: str, place: str) -> None:
     """Compare, but for times, durations and padding; `…` stands for anything."""
-    lines = [re.escape(line).replace("…", ".*") for line in _comparable(expected)]
-    pattern = "\n".join(["", *lines, ""]).replace("\n.*\n", "\n(?:.*\n)*?")
-    shown = "\n".join(["", *_comparable(output), ""])
-    assert re.fullmatch(pattern, shown), f"{place}\nprinted:\n{output}\nand not:\n{expected}"
+    lines = ["(?:.*\n)*?" if line == "…" else _pattern(line) + "\n" for line in _comparable(expected)]
+    shown = "".join(f"{line}\n" for line in _comparable(output))
+    assert re.fullmatch("".join(lines), shown), f"{place}\nprinted:\n{output}\nand not:\n{expected}"
+
+
+def _pattern(line: str) -> str:
+    return ".*".join(map(re.escape, line.split("…")))
 
 
 def _comparable(text: str) -> list[str]:

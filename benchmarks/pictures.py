@@ -1,0 +1,123 @@
+"""The pictures: throughput by system, latency, cost against history, worker scaling. SVG and PNG."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+OURS, LIMIT, OTHERS, NOT_KEEPING = "#1f6feb", "#57606a", "#9fb3c8", "#e0b070"
+
+
+def draw(results: dict[str, Any], directory: Path) -> list[str]:
+    """Draw what was measured; return the names of the pictures. Without matplotlib: none."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return []
+    mpl.use("Agg")
+    mpl.rcParams.update({"svg.hashsalt": "durablejobs", "font.size": 10, "axes.spines.top": False})
+    mpl.rcParams["axes.spines.right"] = False
+    import matplotlib.pyplot as plt
+
+    series = results["series"]
+    chosen = {"throughput": "peers", "latency": "latencies", "history": "history", "workers": "workers"}
+    drawn = []
+    for name, source in chosen.items():
+        if source not in series:
+            continue
+        plot = plt.figure(figsize=(8, 4.5), layout="constrained")
+        _PAINTERS[name](plot, series)
+        machine = results["machine"]
+        plot.text(1, 0, f"{machine['cpu']}, {machine['cores']} cores, {machine['date']}", ha="right", size=6, c="gray")
+        full_name = f"{name}-{results['mode']}"
+        plot.savefig(directory / f"{full_name}.svg", metadata={"Date": None})
+        plot.savefig(directory / f"{full_name}.png", dpi=110)
+        plt.close(plot)
+        drawn.append(full_name)
+    return drawn
+
+
+def _throughput(plot: Any, series: dict[str, Any]) -> None:
+    axes = plot.subplots()
+    bars = []
+    for record in series["peers"]:
+        if record["drain"]:
+            color = OURS if record["name"] == "durablejobs" else OTHERS if record["keeps_jobs"] else NOT_KEEPING
+            label = record["name"] + ("" if record["dispatches"] else " (bare loop)")
+            bars.append((statistics.median(record["drain"]), label, color))
+        if record["raw"]:
+            bars.append((statistics.median(record["raw"]), "raw loop, batches of 100", LIMIT))
+    bars.sort()
+    rates, labels, colors = zip(*bars, strict=True)
+    axes.barh(labels, rates, color=colors)
+    axes.set_xscale("log")
+    axes.set_xlim(min(rates) / 3, max(rates) * 4)
+    for place, rate in enumerate(rates):
+        axes.text(rate * 1.08, place, f"{rate:,.0f}", va="center", size=9)
+    axes.set_xlabel("no-op jobs a second, one worker (logarithmic); orange: loses the job of a killed worker")
+    axes.set_title("Draining a queue")
+
+
+def _latency(plot: Any, series: dict[str, Any]) -> None:
+    axes = plot.subplots()
+    _curve(axes, series["latencies"], "durablejobs", OURS, 2.5)
+    for record in series.get("peers", []):
+        if record["latencies"] and record["name"] != "durablejobs":
+            _curve(axes, record["latencies"], record["name"], None, 1.0)
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds from enqueue to the handler's start, idle worker in another process (logarithmic)")
+    axes.set_ylabel("share of the jobs")
+    axes.set_ylim(0, 1.01)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    axes.set_title("How soon a job starts")
+
+
+def _curve(axes: Any, values: list[float], label: str, color: str | None, width: float) -> None:
+    shares = [(place + 1) / len(values) for place in range(len(values))]
+    axes.plot(sorted(values), shares, label=f"{label}, n={len(values)}", color=color, linewidth=width)
+
+
+def _history(plot: Any, series: dict[str, Any]) -> None:
+    left, right = plot.subplots(1, 2)
+    points = series["history"]
+    sizes = [point["finished"] for point in points]
+    left.plot(sizes, [statistics.median(point["drain"]) for point in points], "o-", color=OURS, label="in this file")
+    empty = [statistics.median(point["drain_empty"]) for point in points]
+    left.plot(sizes, empty, "o--", color=LIMIT, label="in an empty file")
+    left.set_ylim(bottom=0)
+    left.set_ylabel("no-op jobs a second")
+    for key, label in (("list", "list"), ("list_failed", "list --status failed"), ("stats", "stats")):
+        right.plot(sizes, [statistics.median(point[key]) for point in points], "o-", label=label)
+    right.set_yscale("log")
+    right.set_ylabel("milliseconds")
+    for axes in (left, right):
+        axes.set_xscale("symlog", linthresh=max(1000, min(size for size in sizes if size)))
+        axes.set_xlim(left=0)
+        axes.set_xlabel("finished jobs in the file")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    plot.suptitle("Cost against history")
+
+
+def _workers(plot: Any, series: dict[str, Any]) -> None:
+    axes = plot.subplots()
+    found = series["workers"]
+    for key, label, color in (("noop", "no-op jobs", OURS), ("burn", "2 ms of CPU a job", "#c2410c")):
+        rates = found[key]
+        numbers = found["processes"][: len(rates)]
+        axes.plot(
+            numbers, [rate / rates[0] for rate in rates], "o-", color=color, label=f"{label}: {rates[0]:,.0f}/s by 1"
+        )
+    axes.axhline(1, color="gray", linewidth=0.8)
+    axes.set_xticks(found["processes"])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("worker processes on one file, one thread each")
+    axes.set_ylabel("rate against one process")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    axes.set_title("Worker scaling")
+
+
+_PAINTERS = {"throughput": _throughput, "latency": _latency, "history": _history, "workers": _workers}

@@ -1,0 +1,22 @@
+"""From the call of enqueue in one process to the handler's first line in an idle worker of another."""
+
+from __future__ import annotations
+
+from .. import compare
+from ..peers import Ours
+from ..results import Measurement, Run, percentile, spread
+
+
+def measure(run: Run) -> list[Measurement]:
+    """Send single jobs with random gaps; the extremes are those of five parts of the run."""
+    found = compare.latencies(Ours, run.scratch, run.sizes.latencies, run.sizes.longest_gap)
+    run.series["latencies"] = found
+    parts = [found[start::5] for start in range(5)]
+    note = f"{len(found)} jobs, slowest {max(found):.1f} ms; the enqueue's own commit is included"
+    rows = []
+    for name, per_cent in (("latency_p50", 50), ("latency_p99", 99)):
+        extremes = [percentile(part, per_cent) for part in parts if part]
+        whole = percentile(found, per_cent)
+        row = spread(name, extremes, note)
+        rows.append(Measurement(name, whole, row.low, row.high, note, {"jobs": len(found)}))
+    return rows

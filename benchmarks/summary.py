@@ -1,0 +1,90 @@
+"""`docs/benchmarks/README.md`: the results as text, made from the JSON files and nothing else."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from .table import MARKS, figure, number, spread, verdicts
+
+HEAD = """\
+# Benchmarks: results
+
+Made by `python -m benchmarks` from the JSON files beside it; do not edit. What the figures mean, and how to tune:
+[performance.md](../performance.md).
+
+Every ratio is the median of measurements taken in turns, with the lowest and the highest turn. Every measurement
+runs in fresh processes on a fresh file, with `synchronous=FULL`. The raw loop is `benchmarks/raw.py`: the standard
+library's `sqlite3` on a plain table, no queue around it.
+"""
+
+PEERS_HEAD = """\
+One worker, one no-op job at a time, enqueued one by one beforehand; the rate counts from the first job's start to the
+last one's. The systems do not do the same work: what each keeps and what it leaves out is in the last column.
+"""
+PEERS_COLUMNS = (
+    (
+        "| system | drained, jobs/s | enqueued, jobs/s | start in an idle worker, median (99 %) "
+        "| a killed worker's job | durability and work |"
+    ),
+    "|---|---|---|---|---|---|",
+)
+
+
+def write(directory: Path) -> None:
+    """Write the summary of the results that are there, the fullest first."""
+    parts = [HEAD]
+    for mode in ("full", "quick"):
+        path = directory / f"results-{mode}.json"
+        if path.exists():
+            parts += _mode(json.loads(path.read_text()))
+    (directory / "README.md").write_text("\n".join(parts))
+
+
+def _mode(results: dict[str, Any]) -> list[str]:
+    machine = results["machine"]
+    where = (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:g} GB; {machine['kernel']}, "
+        f"{machine['filesystem']}; {machine['python']}, SQLite {machine['sqlite']}, Redis {machine['redis']}; "
+        f"durablejobs at commit {machine['commit']}. Took {results['seconds'] / 60:.1f} minutes; load average before "
+        f"{machine['load_before']:.2f} (near 0: a quiet machine)."
+    )
+    parts = [f"## `--{results['mode']}`, {machine['date']}", "", where, "", f"**{verdicts(results['rows'])}.**", ""]
+    parts += ["| what | target | measured | lowest–highest | | note |", "|---|---|---|---|---|---|"]
+    for row in results["rows"]:
+        mark = "**missed**" if row["verdict"] == "missed" else MARKS[row["verdict"]]
+        cells = (row["title"], row["promise"], figure(row), spread(row), mark, row["note"])
+        parts.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    parts.append("")
+    if "peers" in results["series"]:
+        parts += _peers(results["series"]["peers"])
+    parts += [f"![{name}]({name}.svg)\n" for name in results["pictures"]]
+    return parts
+
+
+def _peers(records: list[dict[str, Any]]) -> list[str]:
+    lines = ["### Systems, and where they differ", "", PEERS_HEAD, *PEERS_COLUMNS]
+    lines += [f"| {' | '.join(_peer(record))} |" for record in records]
+    raw = records[0]["raw"]
+    if raw:
+        lines.append(f"| raw loop, batches of 100 | {number(statistics.median(raw))} | | | | no queue |")
+    return [*lines, ""]
+
+
+def _peer(record: dict[str, Any]) -> list[str]:
+    name = f"{record['name']}<br>{record['version']}"
+    if record["problem"] and not record["drain"]:
+        return [name, "–", "–", "–", "–", f"not measured: {' '.join(record['problem'].split())[:300]}"]
+    latency = ""
+    if record["latencies"]:
+        latency = f"{number(record['latency_p50'])} ms ({number(record['latency_p99'])} ms)"
+    return [
+        name,
+        number(statistics.median(record["drain"])),
+        number(statistics.median(record["enqueue"])),
+        latency,
+        "stays" if record["keeps_jobs"] else "**lost**",
+        record["durability"],
+    ]
