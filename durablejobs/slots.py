@@ -43,7 +43,7 @@ class ThreadSlots:
         self._running: list[ClaimedJob | None] = [None] * count
         self._finished: deque[Ending] = deque()
         self._unfinished = 0
-        self.last_start = clock.monotonic()
+        self.last_submit = clock.monotonic()
         """When a thread last began a job, or was given one, by the monotonic clock."""
         self._threads = [
             threading.Thread(target=self._serve, args=(slot,), name=f"durablejobs-slot-{slot}", daemon=True)
@@ -58,7 +58,7 @@ class ThreadSlots:
     def submit(self, claimed: Sequence[ClaimedJob]) -> None:
         """Hand over jobs to run."""
         if claimed:
-            self.last_start = self._clock.monotonic()
+            self.last_submit = self._clock.monotonic()
         for job in claimed:
             self._unfinished += 1
             self._ready.put(job)
@@ -110,7 +110,6 @@ class ThreadSlots:
         while (job := self._ready.get()) is not None:
             self._running[slot] = job
             mark(slot, job.id)
-            self.last_start = self._clock.monotonic()
             started_at = to_text(self._clock.now())
             outcome = self._run(job)
             ended_at = to_text(self._clock.now())

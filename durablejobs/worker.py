@@ -39,7 +39,7 @@ log = logging.getLogger("durablejobs.worker")
 RESCUE_EVERY: Final = 0.5
 """Seconds between two looks for dead workers; their jobs run again within 2 s."""
 STALE_AFTER: Final = 0.1
-"""A job claimed ahead that nobody has begun after this many seconds is given back for others to run."""
+"""Jobs claimed ahead are a few hundredths of a second of work: what waits longer than this is given back for others."""
 _LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries while the database reports errors, at most."""
 
@@ -260,7 +260,7 @@ class Worker:
 
     def _return_stale(self) -> None:
         """Give back what was claimed ahead when the slots turn out to be busy with something slow."""
-        if self._slots.waiting and self._clock.monotonic() - self._slots.last_start > STALE_AFTER:
+        if self._slots.waiting and self._clock.monotonic() - self._slots.last_submit > STALE_AFTER:
             self._read_ahead.forget()
             self._give_back(self._slots.take_unstarted())
 

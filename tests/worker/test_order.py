@@ -93,3 +93,15 @@ def test_two_workers_share_the_jobs_and_run_each_once(queue: Queue) -> None:
     assert sum(report["succeeded"] for report in reports) == 60
     assert {call.pid for call in queue.calls()} == {worker.pid for worker in workers}
     wait_until(lambda: queue.registered() == [], "both have signed off")
+
+
+def test_slow_jobs_claimed_ahead_after_fast_ones_are_given_back_for_another_worker(queue: Queue) -> None:
+    queue.enqueue_many("echo", 2000)  # teaches the first worker that jobs are quick
+    queue.enqueue_many("sleep", 10, 0.2)
+    first = queue.start()
+    wait_until(lambda: queue.calls(handler="sleep"), "the first worker has come to the slow jobs")
+    second = queue.start(burst=True)
+    second.finish()
+    queue.wait_until_all_ended()
+    assert len({call.pid for call in queue.calls(handler="sleep")}) == 2
+    first.stop()
