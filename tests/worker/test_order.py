@@ -100,8 +100,8 @@ def test_slow_jobs_claimed_ahead_after_fast_ones_are_given_back_for_another_work
     queue.enqueue_many("sleep", 10, 0.2)
     first = queue.start()
     wait_until(lambda: queue.calls(handler="sleep"), "the first worker has come to the slow jobs")
-    second = queue.start(burst=True)
-    second.finish()
+    second = queue.start()
     queue.wait_until_all_ended()
     assert len({call.pid for call in queue.calls(handler="sleep")}) == 2
     first.stop()
+    second.stop()
