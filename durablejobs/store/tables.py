@@ -54,10 +54,12 @@ def _is_time(column: str) -> str:
     """Text of one of the forms `2026-01-31 12:00`, `12:00:00`, `12:00:00.123`, `12:00:00.123456`.
 
     Nothing else that SQLite takes for a time: Python cannot read 31 February or 24:00, and `+02:00` would not sort.
+    SQLite computes with the text, and so finds these out, only when there is something to add.
     """
     digit = "[0-9]"
     return (
-        f"datetime(substr({column}, 1, 19)) IS substr({column} || ':' || '00', 1, 19) AND {column} >= '0001' AND ("
+        f"datetime(substr({column}, 1, 19), '+0 seconds') IS substr({column} || ':' || '00', 1, 19) "
+        f"AND {column} >= '0001' AND ("
         f"{column} GLOB '????-??-?? ??:??:??.{6 * digit}' OR {column} GLOB '????-??-?? ??:??:??.{3 * digit}' "
         f"OR length({column}) < 20)"
     )

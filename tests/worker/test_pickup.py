@@ -66,6 +66,15 @@ def test_a_scheduled_job_starts_when_it_is_due_and_not_before(queue: Queue, by: 
     assert queue.row(job_id)["claim_token"] == 1  # not given back and claimed again
 
 
+@pytest.mark.parametrize(
+    "run_at",
+    ["2999-02-30 12:00:00", "2999-04-31 12:00", "2999-01-31 24:00", "2999-01-31   12:00", "2999-01-31", "soon", ""],
+)
+def test_a_run_at_that_python_cannot_read_is_refused_by_the_database(queue: Queue, run_at: str) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match="run_at_is_utc_text"):
+        queue.sql("INSERT INTO jobs(handler, run_at) VALUES ('echo', ?)", run_at)
+
+
 def test_a_worker_does_not_spin_while_it_runs_a_job_that_was_scheduled(queue: Queue) -> None:
     worker = queue.start_idle()
     job_id = queue.enqueue("sleep", 1, options=EnqueueOptions(delay=0.3))
