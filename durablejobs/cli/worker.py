@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("durablejobs.worker")
 
-_DEFAULTS: Final = {each.name: each.default for each in fields(WorkerConfig)}
+_DEFAULTS: Final[dict[str, Any]] = {each.name: each.default for each in fields(WorkerConfig)}
 _KEPT: Final = Retention()
 _STATUSES_KEPT: Final = [each.name for each in fields(Retention)]
 
