@@ -76,9 +76,13 @@ class Database:
             raise DatabaseUnusableError(
                 self.location, f"needs SQLite 3.38 or newer, this Python has {sqlite3.sqlite_version}"
             )
-        if self.path.is_dir():
+        try:
+            is_directory, exists = self.path.is_dir(), self.path.exists()
+        except OSError as error:  # no right to enter a directory on the way, a name too long
+            raise DatabaseUnusableError(self.location, f"cannot be opened: {error.strerror}") from None
+        if is_directory:
             raise DatabaseUnusableError(self.location, "is a directory; name a file in it")
-        if not self.path.exists():
+        if not exists:
             if not create:
                 raise DatabaseNotFoundError(self.location)
             self._create_file()
