@@ -6,7 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,8 +160,12 @@ def settle(store: Store, clock: ManualClock) -> Settle:
     return end
 
 
+class Register(Protocol):
+    def __call__(self, name: str = "worker", seat: int | None = None) -> int: ...
+
+
 @pytest.fixture
-def register(store: Store) -> Callable[..., int]:
+def register(store: Store) -> Register:
     """Register a worker without a seat; return its id."""
 
     def add(name: str = "worker", seat: int | None = None) -> int:
