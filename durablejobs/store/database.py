@@ -157,7 +157,7 @@ class Database:
 
     def watch(self) -> Watch:
         """Return a watch on commits by other connections, of this process and of others."""
-        return Watch(self._connect, self.path.with_name(self.path.name + "-wal"))
+        return Watch(self._connect, Path(os.path.realpath(self.path) + "-wal"))
 
     def close(self) -> None:
         """Close every connection of this process."""

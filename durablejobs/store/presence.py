@@ -121,10 +121,13 @@ class Seat:
 
 
 def lock_file_of(database: Path) -> LockFile | None:
-    """Return this process's one handle on the database's presence file; None where the platform has no such locks."""
+    """Return this process's one handle on the database's lock file; None where the platform has no such locks.
+
+    It lies beside the file itself, not beside a symbolic link to it: all must look at the same seats.
+    """
     if not HAS_LOCKS:
         return None
-    path = database.with_name(database.name + "-lock")
+    path = Path(os.path.realpath(database) + "-lock")
     key = (os.getpid(), str(path))
     with _files_lock:
         if key not in _files:
