@@ -113,6 +113,7 @@ class ThreadSlots:
             started_at = to_text(self._clock.now())
             outcome = self._run(job)
             ended_at = to_text(self._clock.now())
+            started_at = min(started_at, ended_at)  # somebody may have set the clock back meanwhile
             mark(slot, 0)
             self._running[slot] = None
             self._finished.append(Ending(job, outcome, started_at, ended_at))

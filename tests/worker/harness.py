@@ -146,11 +146,11 @@ class Queue:
 
     directory: Path
     nursery: Nursery
-    path: Path = field(init=False)
+    given_path: Path | None = None
     workers: list[WorkerProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.path = self.directory / "jobs.db"
+        self.path = self.given_path or self.directory / "jobs.db"
         self.calls_path = self.directory / "calls"
         self.gates = self.directory / "gates"
         self.gates.mkdir()
