@@ -16,6 +16,7 @@ reports a process's own locks to itself.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -24,6 +25,8 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+from ..errors import DatabaseError, DatabaseUnusableError, DiskFullError
 
 HAS_LOCKS: Final = find_spec("fcntl") is not None
 """False on Windows: there leases alone decide who is dead."""
@@ -45,7 +48,10 @@ class LockFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        except OSError as error:
+            raise _translated(error, path) from error
         self._held: set[int] = set()
         self._lock = threading.Lock()
 
@@ -59,11 +65,19 @@ class LockFile:
         with self._lock:
             while number in taken or number in self._held or not self.try_lock(number * SEAT_BYTES):
                 number += 1
+            self._clear(number)
             self._held.add(number)
-            end = (number + 1) * SEAT_BYTES
-            if os.fstat(self._descriptor).st_size < end:
-                os.ftruncate(self._descriptor, end)
         return Seat(self, number, self._descriptor)
+
+    def _clear(self, number: int) -> None:
+        # Written, not just mapped: a full disk is an error here, but would end the process at its first mark.
+        start, done = number * SEAT_BYTES, 0
+        try:
+            while done < SEAT_BYTES:
+                done += os.pwrite(self._descriptor, bytes(SEAT_BYTES - done), start + done)
+        except OSError as error:
+            self.unlock(start)
+            raise _translated(error, self.path) from error
 
     def leave_seat(self, number: int) -> None:
         """Give up a seat of this process."""
@@ -100,6 +114,12 @@ class LockFile:
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
 
 
+def _translated(error: OSError, path: Path) -> DatabaseError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFullError(str(path))
+    return DatabaseUnusableError(str(path), f"cannot be written: {error.strerror}")
+
+
 class Seat:
     """A worker's place in the file: proof of life, and marks of what its slots run."""
 
@@ -107,7 +127,6 @@ class Seat:
         self.number = number
         self._file = file
         self._map = mmap.mmap(descriptor, SEAT_BYTES, offset=number * SEAT_BYTES)
-        self._map[:] = bytes(SEAT_BYTES)
 
     def mark(self, slot: int, job_id: int) -> None:
         """Note that this slot runs this job; 0: none."""
