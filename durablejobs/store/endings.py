@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Text, bindparam, case, insert, literal_column, select, update
+from sqlalchemy import Connection, Text, bindparam, case, func, insert, literal_column, select, update
 
 from ..clock import from_text, to_text
 from ..jobs import ClaimedJob
@@ -137,7 +137,7 @@ _END_OTHERWISE: Final = HotStatement(
         finished_at=case((_is_cancelled, bindparam("ended_at")), else_=bindparam("finished_at")),
         attempt=jobs.c.attempt - bindparam("unspent"),
         run_at=bindparam("run_at"),
-        error=bindparam("error"),
+        error=func.coalesce(bindparam("error", type_=Text), jobs.c.error),
         started_at=bindparam("started_at"),
         worker_id=None,
         lease_expires_at=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import Connection, Text, bindparam, exists, func, select, update
 
 from ..outcomes import Failure
 from ..statuses import FINAL, Status
@@ -61,7 +61,7 @@ _GIVE_BACK: Final = HotStatement(
         finished_at=bindparam("finished_at"),
         attempt=bindparam("attempt"),
         crashes=bindparam("crashes"),
-        error=bindparam("error"),
+        error=func.coalesce(bindparam("error", type_=Text), jobs.c.error),
         worker_id=None,
         lease_expires_at=None,
     )
