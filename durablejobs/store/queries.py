@@ -61,14 +61,22 @@ def matching(wanted: JobFilter) -> list[ColumnElement[bool]]:
 
 def list_jobs(connection: Connection, wanted: JobFilter, limit: int, before: int | None) -> list[Job]:
     """Return jobs that match, newest (highest id) first, with ids below `before`."""
-    conditions = [*matching(wanted), *_below(before)]
-    if wanted.statuses:
-        # First the ids, then their rows: in one statement SQLite may walk the whole table to find none.
-        newest = union_all(*(_newest_of_status(status, wanted, limit, before) for status in wanted.statuses))
-        ids = sorted((row[0] for row in connection.execute(newest)), reverse=True)
-        conditions = [jobs.c.id.in_(ids[:limit])]
-    statement = select(*_JOB_COLUMNS).where(*conditions).order_by(jobs.c.id.desc()).limit(limit)
-    return [job_from_row(row) for row in connection.execute(statement).mappings()]
+    statement = select(*_JOB_COLUMNS).order_by(jobs.c.id.desc())
+    if not wanted.statuses:
+        statement = statement.where(*matching(wanted), *_below(before)).limit(limit)
+        return [job_from_row(row) for row in connection.execute(statement).mappings()]
+    # First the ids, then their rows: in one statement SQLite may walk the whole table to find none.
+    newest = union_all(*(_newest_of_status(status, wanted, limit, before) for status in wanted.statuses))
+    ids = sorted((row[0] for row in connection.execute(newest)), reverse=True)[:limit]
+    found: list[Job] = []
+    for start in range(0, len(ids), _IDS_PER_STATEMENT):
+        some = statement.where(jobs.c.id.in_(ids[start : start + _IDS_PER_STATEMENT]))
+        found += (job_from_row(row) for row in connection.execute(some).mappings())
+    return found
+
+
+_IDS_PER_STATEMENT: Final = 500
+"""SQLite takes 32,766 parameters, where it was not built for more."""
 
 
 _RARE: Final = frozenset(Status) - {Status.SUCCEEDED, Status.BLOCKED}
@@ -112,7 +120,7 @@ def statistics(connection: Connection, finished_since: datetime, minutes: float)
     counts: dict[str, dict[Status, int]] = {}
     for queue, status, number in connection.execute(_counts()):
         counts.setdefault(queue, {})[Status(status)] = number
-    oldest: dict[str, datetime] = dict(connection.execute(_oldest_waiting()).tuples().all())
+    oldest: dict[str, datetime] = dict(connection.execute(_oldest_waiting()).all())
     rates: dict[str, dict[Status, float]] = {}
     for queue, status, number in connection.execute(_recent_endings(finished_since)):
         rates.setdefault(queue, {})[Status(status)] = number / minutes

@@ -219,6 +219,18 @@ def upgrade() -> None:
 
     op.execute(
         """
+        CREATE TRIGGER jobs_count_moved AFTER UPDATE OF queue ON jobs
+        WHEN OLD.finished_at IS NOT NULL AND NEW.finished_at IS NOT NULL
+        BEGIN
+            UPDATE job_counts SET number = number - 1 WHERE queue = OLD.queue AND status = OLD.status;
+            INSERT INTO job_counts(queue, status, number) VALUES (NEW.queue, NEW.status, 1)
+            ON CONFLICT DO UPDATE SET number = number + 1;
+        END
+        """
+    )
+
+    op.execute(
+        """
         CREATE VIEW jobs_overview AS
         SELECT
             id,
