@@ -59,8 +59,9 @@ def register(jobs: DurableJobs, calls_path: Path, gates: Path) -> None:
         return run
 
     def pass_gate(name: str, result: Any = None, fails: bool = False) -> Any:
-        """Wait until the test opens the gate."""
-        while not (gates / name).exists():
+        """Wait until the test opens the gate; each attempt may have its own."""
+        gate = gates / name.format(attempt=current_job().attempt)
+        while not gate.exists():
             time.sleep(0.005)
         if fails:
             raise ValueError("the gate was a trap")
@@ -93,6 +94,10 @@ def register(jobs: DurableJobs, calls_path: Path, gates: Path) -> None:
     }
     for name, function in functions.items():
         jobs.handler(name)(noted(function))
+
+    @jobs.handler
+    def nothing() -> None:
+        """Not even noted."""
 
 
 def burn(seconds: float) -> int:

@@ -180,9 +180,13 @@ class Queue:
         clock: Path | None = None,
         in_a_thread: bool = False,
         database: Path | None = None,
+        planted: str | None = None,
         **config: Any,
     ) -> WorkerProcess:
-        """Start a worker; the options that are not named here are those of `WorkerConfig`."""
+        """Start a worker; the options that are not named here are those of `WorkerConfig`.
+
+        `planted` is a bug that it is to have: a test that cannot find it proves nothing.
+        """
         config.setdefault("concurrency", 1)
         WorkerConfig(**config)  # a wrong option fails here, not in the process
         number = len(self.workers)
@@ -199,6 +203,7 @@ class Queue:
                 "max_attempts": max_attempts,
                 "clock": str(clock) if clock else None,
                 "in_a_thread": in_a_thread,
+                "planted": planted,
                 "config": config,
             },
         )

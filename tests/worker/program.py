@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from durablejobs import Backoff, DatabaseConfig, DurableJobs, JobDefaults, WorkerConfig, WorkerReport
+from durablejobs.store import endings
 
 from . import handlers
 
@@ -41,6 +42,8 @@ class ShiftedClock:
 def work(order: dict[str, Any]) -> None:
     """Be a worker until it ends; the report goes to stdout as JSON."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if order["planted"]:
+        plant(order["planted"])
     jobs = DurableJobs(
         order["database"],
         defaults=JobDefaults(backoff=Backoff(base=order["backoff"], jitter=0), max_attempts=order["max_attempts"]),
@@ -51,6 +54,14 @@ def work(order: dict[str, Any]) -> None:
     handlers.register(jobs, Path(order["calls"]), Path(order["gates"]))
     report = _in_a_thread(jobs, order) if order["in_a_thread"] else jobs.work(WorkerConfig(**order["config"]))
     print(json.dumps(asdict(report)), flush=True)
+
+
+def plant(bug: str) -> None:
+    """Give this process a bug that the tests must find."""
+    assert bug == "no claim token"
+    guard, correct = "AND jobs.claim_token = ended.column2", endings.succeed_statement
+    assert guard in correct(1)
+    endings.succeed_statement = lambda count: correct(count).replace(guard, "")  # type: ignore[assignment]
 
 
 def _in_a_thread(jobs: DurableJobs, order: dict[str, Any]) -> WorkerReport:

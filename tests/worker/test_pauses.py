@@ -61,21 +61,34 @@ def test_a_worker_that_wakes_up_after_its_lease_changes_nothing_and_goes_on(queu
     assert (report["succeeded"], report["lost"]) == (1, 1)
 
 
-def test_a_worker_that_wakes_up_before_the_other_has_finished_does_not_disturb_it(queue: Queue) -> None:
-    paused = queue.start(**LEASE)
-    job_id = queue.jobs.using(max_attempts=1).enqueue("pass_gate", "gate", None, True).id  # it fails in both
+def _wake_up_while_another_runs_the_job(queue: Queue, fails: bool, planted: str | None = None) -> None:
+    """Let a worker lose its job by a pause, wake up, and end its run first: it must change nothing."""
+    paused = queue.start(planted=planted, **LEASE)
+    job_id = queue.jobs.using(max_attempts=1).enqueue("pass_gate", "gate-{attempt}", "result", fails).id
     queue.wait_for_call(job_id)
     _pause(queue, paused)
     queue.start(**LEASE)
     queue.wait_for_call(job_id, number=2)
-    row = queue.row(job_id)
     paused.send(signal.SIGCONT)
-    wait_until(lambda: queue.registered()[0]["heartbeat_at"] > row["started_at"], "the first one beats again")
-    assert queue.row(job_id)["claim_token"] == row["claim_token"]
-    queue.open_gate()
-    queue.wait_for("failed", job_id)
-    wait_until(lambda: "the claim was lost" in paused.log, "the first worker's ending is refused")
-    assert [error["kind"] for error in queue.errors(job_id)] == ["crash", "exception"]
+    queue.open_gate("gate-1")
+    later = queue.enqueue("echo")
+    queue.wait_for("succeeded", later)  # only the first worker has a slot for it, so it has settled its ending
+    row = queue.row(job_id)
+    assert (row["status"], row["attempt"], row["claim_token"]) == ("running", 2, 2)
+    assert "the claim was lost" in paused.log
+    queue.open_gate("gate-2")
+    queue.wait_for("failed" if fails else "succeeded", job_id)
+    assert [error["kind"] for error in queue.errors(job_id)] == ["crash", "exception"][: 1 + fails]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
+def test_a_worker_that_wakes_up_while_another_runs_its_job_does_not_disturb_it(queue: Queue, fails: bool) -> None:
+    _wake_up_while_another_runs_the_job(queue, fails)
+
+
+def test_the_test_above_finds_a_worker_that_forgets_the_claim_token(queue: Queue) -> None:
+    with pytest.raises(AssertionError, match="succeeded"):
+        _wake_up_while_another_runs_the_job(queue, fails=False, planted="no claim token")
 
 
 def test_a_short_pause_costs_nothing(queue: Queue) -> None:
