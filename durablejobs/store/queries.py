@@ -17,7 +17,7 @@ _JSON_COLUMNS: Final = ("args", "kwargs", "result", "progress", "meta")
 
 
 def job_from_row(row: RowMapping) -> Job:
-    """Return the record of a row; JSON that somebody forced in broken is shown as the text it is."""
+    """Return the record of a row; JSON that Python cannot read is shown as the text it is."""
     values: dict[str, Any] = {str(name): value for name, value in row.items()}
     for name in _JSON_COLUMNS:
         values[name] = _decoded(values[name])
@@ -30,7 +30,7 @@ def _decoded(text: str | None) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

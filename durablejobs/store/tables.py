@@ -58,8 +58,8 @@ def _is_time(column: str) -> str:
     """
     digit = "[0-9]"
     return (
-        f"datetime(substr({column}, 1, 19), '+0 seconds') IS substr({column} || ':' || '00', 1, 19) "
-        f"AND {column} >= '0001' AND ("
+        f"typeof({column}) = 'text' AND {column} >= '0001' AND "
+        f"datetime(substr({column}, 1, 19), '+0 seconds') IS substr({column} || ':' || '00', 1, 19) AND ("
         f"{column} GLOB '????-??-?? ??:??:??.{6 * digit}' OR {column} GLOB '????-??-?? ??:??:??.{3 * digit}' "
         f"OR length({column}) < 20)"
     )

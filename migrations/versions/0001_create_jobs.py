@@ -84,7 +84,7 @@ def upgrade() -> None:
             "json_valid(kwargs) AND json_type(kwargs) = 'object'", name=op.f("ck_jobs_kwargs_is_a_json_object")
         ),
         sa.CheckConstraint(
-            "length(created_at) = 26 OR (datetime(substr(created_at, 1, 19), '+0 seconds') IS substr(created_at || ':' || '00', 1, 19) AND created_at >= '0001' AND (created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(created_at) < 20))",
+            "length(created_at) = 26 OR (typeof(created_at) = 'text' AND created_at >= '0001' AND datetime(substr(created_at, 1, 19), '+0 seconds') IS substr(created_at || ':' || '00', 1, 19) AND (created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(created_at) < 20))",
             name=op.f("ck_jobs_created_at_is_utc_text"),
         ),
         sa.CheckConstraint(
@@ -100,7 +100,7 @@ def upgrade() -> None:
             name=op.f("ck_jobs_meta_is_a_json_object"),
         ),
         sa.CheckConstraint(
-            "run_at = created_at OR (datetime(substr(run_at, 1, 19), '+0 seconds') IS substr(run_at || ':' || '00', 1, 19) AND run_at >= '0001' AND (run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(run_at) < 20))",
+            "run_at = created_at OR (typeof(run_at) = 'text' AND run_at >= '0001' AND datetime(substr(run_at, 1, 19), '+0 seconds') IS substr(run_at || ':' || '00', 1, 19) AND (run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(run_at) < 20))",
             name=op.f("ck_jobs_run_at_is_utc_text"),
         ),
         sa.CheckConstraint(
