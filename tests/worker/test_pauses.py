@@ -18,6 +18,13 @@ from .harness import Queue, WorkerProcess, wait_until
 LEASE = {"lease": 1.2, "heartbeat": 0.3}
 
 
+def _set(clock: Path, shift: float) -> None:
+    """Shift the wall clock of the workers that were started with this file."""
+    new = clock.with_suffix(".new")
+    new.write_text(str(shift))
+    new.replace(clock)  # at once, so that nobody reads half of it
+
+
 def _pause(queue: Queue, worker: WorkerProcess) -> None:
     """Stop the process as a debugger or a full machine would, but not while it holds the write lock."""
 
@@ -122,13 +129,13 @@ def test_a_busy_worker_keeps_its_jobs_for_many_leases(queue: Queue) -> None:
 @pytest.mark.parametrize("hours", [1, -2])
 def test_a_jump_of_the_wall_clock_rescues_nothing_and_delays_nothing(queue: Queue, hours: int) -> None:
     clock = queue.directory / "clock"
-    clock.write_text("0")
+    _set(clock, 0)
     running = queue.enqueue("pass_gate", "gate")
     worker = queue.start(concurrency=2, clock=clock, **LEASE)
     queue.wait_for_call(running)
     queue.start(clock=clock, concurrency=1, **LEASE)
     wait_until(lambda: len(queue.registered()) == 2, "both are there")
-    clock.write_text(str(hours * 3600))
+    _set(clock, hours * 3600)
     since = time.monotonic()
     wait_until(lambda: time.monotonic() - since > 1.8, "more than a lease has passed")
     assert len(queue.calls(job=running)) == 1
@@ -146,12 +153,8 @@ def test_a_jump_of_the_wall_clock_rescues_nothing_and_delays_nothing(queue: Queu
 
 def test_a_scheduled_job_is_started_when_the_clock_jumps_past_its_moment(queue: Queue) -> None:
     clock = queue.directory / "clock"
-    clock.write_text("0")
+    _set(clock, 0)
     queue.start_idle(clock=clock)
     job_id = queue.enqueue("echo", options=EnqueueOptions(delay=3600))
     _set(clock, 3700)
     queue.wait_for("succeeded", job_id, within=5)
-
-
-def _set(clock: Path, shift: float) -> None:
-    clock.write_text(str(shift))
