@@ -51,7 +51,7 @@ class Rescuer:
 
     def _is_dead(self, vital: Vital) -> bool:
         presence = self._store.presence()
-        return presence is not None and vital.seat is not None and not presence.is_taken(vital.seat)
+        return presence is not None and vital.seat is not None and presence.was_left_by(vital.seat, vital.id)
 
     def _is_hung(self, vital: Vital) -> bool:
         now = self._clock.monotonic()
@@ -61,9 +61,15 @@ class Rescuer:
             return False
         return now - since > self._lease
 
-    def _rescue(self, vital: Vital, is_dead: bool, cause: str) -> list[Rescued]:
+    def _running_jobs(self, vital: Vital) -> frozenset[int] | None:
+        """Return what the worker has marked as running; None when nobody knows."""
         presence = self._store.presence()
-        started = presence.running_jobs(vital.seat) if presence is not None and vital.seat is not None else None
+        if presence is None or vital.seat is None or presence.sitter(vital.seat) != vital.id:
+            return None
+        return presence.running_jobs(vital.seat)
+
+    def _rescue(self, vital: Vital, is_dead: bool, cause: str) -> list[Rescued]:
+        started = self._running_jobs(vital)
         rescued: list[Rescued] = []
         while batch := self._store.rescue_worker(vital, is_dead, started, self._max_crashes, cause):
             rescued += batch

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ..errors import DatabaseError
 from .commands import Command
 from .opening import opened_store
 from .parameters import database_option, json_option
@@ -65,14 +66,14 @@ def _states(store: Store) -> dict[int, str]:
     """Return which workers sit on their seat: the kernel knows, no clock is asked."""
     try:
         presence = store.presence()
-    except OSError:  # no right to the file beside the database
+    except DatabaseError:  # no right to the file beside the database
         presence = None
     if presence is None:
         return {}
     return {
         vital.id: "alive" if presence.is_taken(vital.seat) else "dead"
         for vital in store.vitals()
-        if vital.seat is not None
+        if vital.seat is not None and presence.sitter(vital.seat) == vital.id
     }
 
 

@@ -5,6 +5,7 @@ takes a *seat* in a file of its own beside the database, `<database>-lock`:
 
 - a lock on the seat's first byte, which the kernel drops when the process dies, whatever killed it. It works across
   containers that share the volume, needs no clock, and is not fooled by a reused pid;
+- the worker's id, so that a free seat in a new file, after somebody removed the old one, proves nothing;
 - the ids of the jobs that run at this moment, written into shared memory. They outlive the process, cost no system
   call, and tell the job that killed its worker from those that were only claimed. They need not outlive a power cut:
   then nobody is to blame.
@@ -95,6 +96,18 @@ class LockFile:
             self.unlock(number * SEAT_BYTES)
             return False
 
+    def was_left_by(self, number: int, worker_id: int) -> bool:
+        """Return whether this worker sat here and its process is gone.
+
+        A free seat alone is no proof: somebody may have removed the file, or copied the database without it.
+        """
+        return self.sitter(number) == worker_id and not self.is_taken(number)
+
+    def sitter(self, number: int) -> int:
+        """Return the id of the worker that sits here, or sat here last; 0: none."""
+        content = os.pread(self._descriptor, _ID.size, number * SEAT_BYTES)
+        return int(_ID.unpack(content)[0]) if len(content) == _ID.size else 0
+
     def running_jobs(self, number: int) -> frozenset[int]:
         """Return the ids of the jobs that were running on this seat, also after its worker's death."""
         content = os.pread(self._descriptor, SEAT_BYTES - _HEADER_BYTES, number * SEAT_BYTES + _HEADER_BYTES)
@@ -128,13 +141,17 @@ class Seat:
         self._file = file
         self._map = mmap.mmap(descriptor, SEAT_BYTES, offset=number * SEAT_BYTES)
 
+    def sign(self, worker_id: int) -> None:
+        """Note who sits here."""
+        _ID.pack_into(self._map, 0, worker_id)
+
     def mark(self, slot: int, job_id: int) -> None:
         """Note that this slot runs this job; 0: none."""
         _ID.pack_into(self._map, _HEADER_BYTES + slot * _ID.size, job_id)
 
     def leave(self) -> None:
-        """Give the seat up at a clean end."""
-        self._map[:] = bytes(SEAT_BYTES)
+        """Give the seat up at a clean end; the signature stays, as proof for who still finds the worker registered."""
+        self._map[_HEADER_BYTES:] = bytes(SEAT_BYTES - _HEADER_BYTES)
         self._map.close()
         self._file.leave_seat(self.number)
 

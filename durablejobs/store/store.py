@@ -205,6 +205,8 @@ class Store:
                     seat = presence.take_seat(taken)
                 number = seat.number if seat is not None else None
                 worker_id = workers.register(connection, describe(number, to_text(self.clock.now())))
+                if seat is not None:
+                    seat.sign(worker_id)
         except BaseException:
             if seat is not None:
                 seat.leave()

@@ -166,3 +166,24 @@ def test_a_worker_that_came_by_a_symbolic_link_takes_no_living_one_for_dead(queu
     queue.wait_for("succeeded", job_id)
     assert queue.row(job_id)["crashes"] == 0
     other.stop()
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_a_worker_whose_lock_file_was_removed_is_not_taken_for_dead(queue: Queue, how: str) -> None:
+    job_id = queue.enqueue("pass_gate", "gate")
+    queue.start()
+    queue.wait_for_call(job_id)
+    lock_file = queue.directory / "jobs.db-lock"
+    if how == "removed":
+        lock_file.unlink()
+    else:
+        lock_file.write_bytes(b"")
+    queue.start(interval=60)
+    wait_until(lambda: len(queue.registered()) == 2, "another worker is there")
+    since = time.monotonic()
+    wait_until(lambda: time.monotonic() - since > 1.2, "it has looked for dead workers twice")
+    assert len(queue.registered()) == 2
+    queue.open_gate()
+    queue.wait_for("succeeded", job_id)
+    assert len(queue.calls(job=job_id)) == 1
+    assert queue.row(job_id)["crashes"] == 0

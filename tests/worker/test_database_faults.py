@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -148,5 +149,7 @@ def test_a_lock_file_that_cannot_be_written_is_one_clear_error(queue: Queue) -> 
     (queue.directory / "jobs.db-lock").mkdir()
     with pytest.raises(DatabaseUnusableError, match=r"jobs\.db-lock: cannot be written: Is a directory"):
         queue.enqueue("echo")
+    command = [sys.executable, "-m", "durablejobs", "workers", "--db", str(queue.path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == "no workers\n"
     (queue.directory / "jobs.db-lock").rmdir()
     queue.enqueue("echo")
