@@ -6,9 +6,10 @@ four turns, `mail` comes first in three. None is all queues together, by priorit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 from .config import checked_name
 from .errors import ConfigurationError
@@ -42,6 +43,20 @@ class QueuePlan:
             richest_first = tuple(sorted(self.names, key=lambda name: -credit[name]))
             credit[richest_first[0]] -= total
             yield richest_first
+
+    def quotas(self, orders: Iterator[tuple[str, ...]], most: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Return for a claim of `most` jobs the order of the queues and, where they are weighted, each one's part.
+
+        A claim of many jobs counts as so many turns, else quick jobs, claimed by the hundred, would not be shared out
+        by weight. `orders` is the iterator of this plan's `orders`.
+        """
+        order = next(orders)
+        if not any(self.weights):
+            return order, ()
+        rounds, more = divmod(most - 1, sum(self.weights))
+        leads = Counter([order[0], *(other[0] for other in islice(orders, more))])
+        weight = dict(zip(self.names, self.weights, strict=True))
+        return order, tuple(rounds * weight[name] + leads[name] for name in order)
 
     def __str__(self) -> str:
         if self.serves_all:

@@ -227,8 +227,8 @@ class Worker:
         self._unsettled += self._slots.take_finished()
         if not self._unsettled and not self._is_worth_a_claim(wanted):
             return
-        order = next(self._orders) if wanted else ()
-        request = ClaimRequest(self._worker_id, order, wanted, self._config.lease)
+        order, quotas = self._queues.quotas(self._orders, wanted) if wanted else ((), ())
+        request = ClaimRequest(self._worker_id, order, wanted, self._config.lease, quotas)
         turn = self._store.turn(self._unsettled, request)
         self._conclude(turn.settlement)
         self._accept(turn.claimed)

@@ -35,6 +35,8 @@ class ClaimRequest(NamedTuple):
     most: int
     lease: float
     """Seconds."""
+    quotas: tuple[int, ...] = ()
+    """How many from each queue at first; what one leaves over goes to the others, in order. Empty: strict order."""
 
 
 class Turn(NamedTuple):
@@ -163,8 +165,12 @@ class Store:
             queues = claims.pending_queues(connection) if request.most else []
             return claims.claim(connection, queues, request.most, request.worker_id, now_text, lease)
         claimed: list[ClaimedJob] = []
-        for queue in request.queues:
-            wanted = request.most - len(claimed)
+        shares = [
+            *zip(request.queues, request.quotas, strict=False),
+            *((name, request.most) for name in request.queues),
+        ]
+        for queue, quota in shares:
+            wanted = min(quota, request.most - len(claimed))
             if wanted > 0:
                 claimed += claims.claim(connection, [queue], wanted, request.worker_id, now_text, lease)
         return claimed

@@ -51,17 +51,23 @@ def test_a_strict_queue_goes_first_to_its_end(queue: Queue) -> None:
     assert [call.job for call in queue.calls()] == [*sooner, *later]
 
 
-def test_weighted_queues_get_their_shares(queue: Queue) -> None:
-    heavy = queue.enqueue_many("sleep", 400, 0.001, queue="heavy")
-    queue.enqueue_many("sleep", 400, 0.001, queue="light")
-    assert queue.start(queues="heavy=3,light=1", max_jobs=400).finish()["succeeded"] == 400
-    share = sum(call.job in heavy for call in queue.calls()) / 400
-    assert 0.6 < share < 0.9
+@pytest.mark.parametrize("seconds", [0, 0.001, 0.01])
+@pytest.mark.parametrize(("heavy", "light"), [(3, 1), (9, 1), (1, 1)])
+def test_weighted_queues_get_their_shares_however_quick_their_jobs_are(
+    queue: Queue, heavy: int, light: int, seconds: float
+) -> None:
+    ids = queue.enqueue_many("sleep", 400, seconds, queue="heavy")
+    queue.enqueue_many("sleep", 400, seconds, queue="light")
+    runs = 100 if seconds == 0.01 else 400
+    assert queue.start(queues=f"heavy={heavy},light={light}", max_jobs=runs).finish()["succeeded"] == runs
+    share = sum(call.job in ids for call in queue.calls()) / runs
+    assert abs(share - heavy / (heavy + light)) < 0.02
 
 
-def test_a_weighted_queue_gets_all_turns_when_the_others_are_empty(queue: Queue) -> None:
-    queue.enqueue_many("echo", 20, queue="light")
-    assert queue.run(queues="heavy=3,light=1")["succeeded"] == 20
+def test_what_a_weighted_queue_leaves_over_goes_to_the_others(queue: Queue) -> None:
+    queue.enqueue_many("echo", 5, queue="heavy")
+    queue.enqueue_many("echo", 300, queue="light")
+    assert queue.run(queues="heavy=3,light=1,empty=2")["succeeded"] == 305
 
 
 @pytest.mark.parametrize("queues", ["mail", "mail,bulk", "mail=2,bulk=1"])
