@@ -109,6 +109,8 @@ def _family(run: Run, family: str, wanted: list[str]) -> list[Measurement]:
     except (ChildError, AssertionError) as error:
         run.say(f"  failed: {error}")
         return [skipped(name, f"failed: {str(error).strip().splitlines()[-1]}") for name in wanted]
+    finally:
+        run.clean_up()
     return [row for row in found if row.name in wanted]
 
 
@@ -120,6 +122,8 @@ def _write(results: dict[str, Any], output: Path) -> None:
     path = output / f"results-{results['mode']}.json"
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     summary.write(output)
+    if output.resolve() == PUBLISHED:
+        summary.refresh(PUBLISHED.parent / "performance.md", output)
     print(f"\n{table(results['rows'])}\n\n{verdicts(results['rows'])}.\n{results['seconds']:.0f} s; written to {path}")
 
 

@@ -32,7 +32,8 @@ class Child:
 
     def __init__(self, function: Callable[..., Any], arguments: dict[str, Any], environment: dict[str, str]) -> None:
         self.name = f"{function.__module__}:{function.__name__}"
-        self._place = Path(tempfile.mkdtemp(prefix="benchmark-child-"))
+        self._directory = tempfile.TemporaryDirectory(prefix="benchmark-child-", ignore_cleanup_errors=True)
+        self._place = Path(self._directory.name)
         self._answer = self._place / "answer.json"
         with (self._place / "output.txt").open("wb") as output:
             self._process = subprocess.Popen(
@@ -50,11 +51,14 @@ class Child:
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
+            said = self.output()
             self.stop()
-            raise ChildError(f"{self.name} took more than {timeout:g} s\n{self.output()}") from None
+            raise ChildError(f"{self.name} took more than {timeout:g} s\n{said}") from None
         if not self._answer.exists():
             raise ChildError(f"{self.name} ended with code {self._process.returncode}\n{self.output()}")
-        return json.loads(self._answer.read_text())
+        value = json.loads(self._answer.read_text())
+        self._directory.cleanup()
+        return value
 
     def is_running(self) -> bool:
         return self._process.poll() is None
@@ -71,6 +75,7 @@ class Child:
                 self._process.wait(patience)
         self._signal(signal.SIGKILL)  # also children of the child that have outlived it
         self._process.wait()
+        self._directory.cleanup()
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):

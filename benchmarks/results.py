@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +13,9 @@ from typing import Any
 
 from .sizes import Sizes
 from .targets import target_named
+
+NOISY = 1.3
+"""Where what we compare with varies by more than this factor, the row says so."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ def spread(name: str, values: Sequence[float], note: str = "", **details: Any) -
 def ratio(name: str, ours: Sequence[float], base: Sequence[float], note: str = "", **details: Any) -> Measurement:
     """Return the median of the ratios of measurements that were taken in turns."""
     ratios = [mine / other for mine, other in zip(ours, base, strict=True)]
+    noise = max(base) / min(base)
+    if noise > NOISY:
+        note = f"{note}; " if note else ""
+        note += f"a noisy machine: the other side alone varied by {noise:.1f} × between turns"
     return spread(name, ratios, note, ours=list(ours), base=list(base), **details)
 
 
@@ -90,6 +100,10 @@ class Run:
 
     def fresh(self) -> str:
         """Return the path of a directory that nobody has used."""
-        import tempfile
-
         return tempfile.mkdtemp(dir=self.scratch)
+
+    def clean_up(self) -> None:
+        """Remove the files of a family, so that their writing back does not disturb the next."""
+        for place in self.scratch.iterdir():
+            shutil.rmtree(place, ignore_errors=True)
+        os.sync()

@@ -33,14 +33,45 @@ PEERS_COLUMNS = (
 )
 
 
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+"""Between these marks of a page stands the short table."""
+
+
 def write(directory: Path) -> None:
     """Write the summary of the results that are there, the fullest first."""
     parts = [HEAD]
-    for mode in ("full", "quick"):
-        path = directory / f"results-{mode}.json"
-        if path.exists():
-            parts += _mode(json.loads(path.read_text()))
+    for results in _found(directory):
+        parts += _mode(results)
     (directory / "README.md").write_text("\n".join(parts))
+
+
+def refresh(page: Path, directory: Path) -> None:
+    """Write the fullest results' figures between the marks of the page, if it has them."""
+    text = page.read_text() if page.exists() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    found = _found(directory)
+    if not begin or not end or not found:
+        return
+    results = found[0]
+    machine = results["machine"]
+    where = (
+        f"`--{results['mode']}` on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['filesystem']}, {machine['python']}, SQLite {machine['sqlite']}. {verdicts(results['rows'])}."
+    )
+    lines = [where, "", "| what | target | measured | lowest–highest | |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in results["rows"]]
+    page.write_text(before + begin + "\n" + "\n".join(lines) + "\n" + end + after)
+
+
+def _found(directory: Path) -> list[dict[str, Any]]:
+    paths = (directory / f"results-{mode}.json" for mode in ("full", "quick", "smoke"))
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    mark = "**missed**" if row["verdict"] == "missed" else MARKS[row["verdict"]]
+    return tuple(cell.replace("|", "/") for cell in (row["title"], row["promise"], figure(row), spread(row), mark))
 
 
 def _mode(results: dict[str, Any]) -> list[str]:
@@ -53,10 +84,7 @@ def _mode(results: dict[str, Any]) -> list[str]:
     )
     parts = [f"## `--{results['mode']}`, {machine['date']}", "", where, "", f"**{verdicts(results['rows'])}.**", ""]
     parts += ["| what | target | measured | lowest–highest | | note |", "|---|---|---|---|---|---|"]
-    for row in results["rows"]:
-        mark = "**missed**" if row["verdict"] == "missed" else MARKS[row["verdict"]]
-        cells = (row["title"], row["promise"], figure(row), spread(row), mark, row["note"])
-        parts.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    parts += [f"| {' | '.join((*_cells(row), row['note'].replace('|', '/')))} |" for row in results["rows"]]
     parts.append("")
     if "peers" in results["series"]:
         parts += _peers(results["series"]["peers"])

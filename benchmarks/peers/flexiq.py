@@ -16,7 +16,7 @@ class FlexiqOnSqlite(Peer):
 
     name = "FlexiQ (SQLite)"
     distributions = ("flexiq",)
-    share = 0.3
+    share = 0.1
     durability = (
         "WAL with synchronous=NORMAL built in: it cannot be levelled, the last jobs before a power cut may be lost; "
         "that flatters it. Default settings"
@@ -41,5 +41,6 @@ class FlexiqTuned(FlexiqOnSqlite):
     """The same, polling every millisecond and claiming a hundred jobs at once."""
 
     name = "FlexiQ (SQLite, tuned)"
+    share = 0.5
     durability = "as above, with scheduler_poll_interval_ms=1 and scheduler_batch_size=100"
     options = MappingProxyType({"scheduler_poll_interval_ms": 1, "scheduler_batch_size": 100})
