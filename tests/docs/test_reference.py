@@ -11,6 +11,8 @@ import durablejobs
 from durablejobs import DatabaseConfig, EnqueueOptions, JobDefaults, Retention, WorkerConfig
 from durablejobs.statuses import LEGAL_CHANGES
 
+from .pages import section, table_rows
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -20,10 +22,18 @@ def test_the_command_line_page_is_up_to_date() -> None:
 
 
 def test_the_drawing_of_the_statuses_shows_the_legal_changes_and_no_others() -> None:
-    drawn = re.findall(r"^\s+(\w+) --> (\w+)$", (DOCS / "guarantees.md").read_text(encoding="utf-8"), re.MULTILINE)
+    drawn = re.findall(r"^\s+(\w+) --> (\w+): .+$", (DOCS / "guarantees.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(drawn) == sorted(
         (before.value, after.value) for before in LEGAL_CHANGES for after in LEGAL_CHANGES[before]
     )
+
+
+def test_the_table_of_outcomes_names_every_kind_of_error() -> None:
+    package = DOCS.parent / "durablejobs"
+    written = {kind for path in package.rglob("*.py") for kind in re.findall(r'Failure\(\s*"(\w+)"', path.read_text())}
+    rows = table_rows(section(DOCS / "guarantees.md", "What a run comes to"))
+    named = {kind for *_, cell in rows for kind in re.findall(r"^`(\w+)`$", cell)}
+    assert named == written - {"cancel"}  # a cancelled run leaves its reason in the job's own row
 
 
 def test_every_public_name_is_mentioned() -> None:
