@@ -37,8 +37,9 @@ class _Entry(Generic[Item, Result]):
 class GroupCommit(Generic[Item, Result]):
     """Stores items of many threads in few transactions.
 
-    `store_all` stores a group in one transaction, or nothing of it and raises; it returns a result for each item.
-    `unknown` builds the error for those whose leader was interrupted: whether they are stored, nobody can tell.
+    `store_all` stores a group in one transaction, or nothing of it and raises; it returns a result, not None, for
+    each item. `unknown` builds the error for those whose leader was interrupted: whether they are stored, nobody can
+    tell.
     """
 
     def __init__(
@@ -60,7 +61,11 @@ class GroupCommit(Generic[Item, Result]):
             else:
                 self._is_busy = entry.leads = True
         if not entry.leads:
-            entry.turn.acquire()  # until a leader has stored it, or it leads itself
+            try:
+                entry.turn.acquire()  # until a leader has stored it, or it leads itself
+            except BaseException:  # Control-C, say
+                self._leave_line(entry)
+                raise
         if entry.leads:
             self._lead(entry)
         if entry.error is not None:
@@ -74,6 +79,11 @@ class GroupCommit(Generic[Item, Result]):
             del self._line[: LARGEST_GROUP - 1]
         try:
             self._store_group(group)
+        except BaseException:
+            for entry in group[1:]:
+                if entry.result is None and entry.error is None:
+                    entry.error = self._unknown("the thread that stored it was interrupted")
+            raise
         finally:
             self._hand_over()
             for entry in group[1:]:
@@ -91,13 +101,18 @@ class GroupCommit(Generic[Item, Result]):
             else:  # one item spoilt the group, and nothing is stored: each has its own answer
                 for entry in group:
                     self._store_group([entry])
-        except BaseException:
-            for entry in group[1:]:
-                entry.error = self._unknown("the thread that stored it was interrupted")
-            raise
         else:
             for entry, result in zip(group, results, strict=True):
                 entry.result = result
+
+    def _leave_line(self, entry: _Entry[Item, Result]) -> None:
+        """Wait no longer: an item that no leader has taken yet is not stored, and a lead just received is passed on."""
+        with self._lock:
+            if entry in self._line:
+                self._line.remove(entry)
+                return
+        if entry.leads:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         with self._lock:
