@@ -15,7 +15,7 @@ class Ours(Peer):
 
     name = "durablejobs"
     distributions = ("durablejobs",)
-    share = 10.0
+    share = 5.0
     durability = "WAL, synchronous=FULL; keeps a row for every finished job"
 
     def __init__(self, place: Path, redis_socket: str) -> None:
