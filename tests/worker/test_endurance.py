@@ -172,7 +172,7 @@ def test_two_workers_share_slow_jobs_evenly(queue: Queue, record_property: Calla
     queue.wait_until_all_ended(within=60)
     took = time.monotonic() - before
     record_property("seconds", took)
-    assert took < 5 * 1.15
+    assert took < 5 * 1.25  # alone 1.02 to 1.1; a busy machine is no reason to fail
     shares = Counter(call.pid for call in queue.calls(handler="sleep"))
     assert min(shares.values()) >= 45
 
