@@ -39,6 +39,6 @@ class Heartbeat:
             try:
                 self.is_registered = self._store.heartbeat(self._worker_id, self._lease)
                 wait = self._interval
-            except DatabaseError as error:
-                log.warning("no heartbeat: %s", error)
+            except Exception as error:  # noqa: BLE001 - a heart that stops for ever would cost all jobs their lease
+                log.warning("no heartbeat: %s", error if isinstance(error, DatabaseError) else repr(error))
                 wait = self._interval / 4  # sooner: the lease goes on running out

@@ -15,7 +15,8 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
     if cause is None:
         return None
     code = primary_code(cause)
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    # "Locking protocol": it has found the log in others' hands a hundred times.
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
         return DatabaseBusyError(location, busy_timeout)
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(location)
