@@ -224,9 +224,9 @@ TRIGGERS: Final = {
         WHEN OLD.finished_at IS NOT NULL
         BEGIN{_COUNT_DOWN}        END
     """,
-    # A person who empties a queue into another by SQL.
+    # A person who by SQL empties a queue into another, or calls failed jobs cancelled.
     "jobs_count_moved": f"""
-        CREATE TRIGGER jobs_count_moved AFTER UPDATE OF queue ON jobs
+        CREATE TRIGGER jobs_count_moved AFTER UPDATE OF queue, status ON jobs
         WHEN OLD.finished_at IS NOT NULL AND NEW.finished_at IS NOT NULL
         BEGIN{_COUNT_DOWN}{_COUNT_UP}        END
     """,

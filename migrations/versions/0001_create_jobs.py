@@ -219,7 +219,7 @@ def upgrade() -> None:
 
     op.execute(
         """
-        CREATE TRIGGER jobs_count_moved AFTER UPDATE OF queue ON jobs
+        CREATE TRIGGER jobs_count_moved AFTER UPDATE OF queue, status ON jobs
         WHEN OLD.finished_at IS NOT NULL AND NEW.finished_at IS NOT NULL
         BEGIN
             UPDATE job_counts SET number = number - 1 WHERE queue = OLD.queue AND status = OLD.status;
