@@ -29,7 +29,8 @@ def draw(results: dict[str, Any], directory: Path) -> list[str]:
         plot = plt.figure(figsize=(8, 4.5), layout="constrained")
         _PAINTERS[name](plot, series)
         machine = results["machine"]
-        plot.text(1, 0, f"{machine['cpu']}, {machine['cores']} cores, {machine['date']}", ha="right", size=6, c="gray")
+        made = f"{machine['cpu']}, {machine['cores']} cores, {machine['date']}, --{results['mode']}"
+        plot.supxlabel(made, x=0.99, ha="right", size=6, color="gray")
         full_name = f"{name}-{results['mode']}"
         plot.savefig(directory / f"{full_name}.svg", metadata={"Date": None})
         plot.savefig(directory / f"{full_name}.png", dpi=110)
@@ -66,6 +67,8 @@ def _latency(plot: Any, series: dict[str, Any]) -> None:
         if record["latencies"] and record["name"] != "durablejobs":
             _curve(axes, record["latencies"], record["name"], None, 1.0)
     axes.set_xscale("log")
+    for axis_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis_formatter("{x:g}")
     axes.set_xlabel("milliseconds from enqueue to the handler's start, idle worker in another process (logarithmic)")
     axes.set_ylabel("share of the jobs")
     axes.set_ylim(0, 1.01)

@@ -15,10 +15,9 @@ def measure(run: Run) -> list[Measurement]:
     """Each round takes every system once; a system that fails is reported with its error and left out."""
     records = [_record(peer) for peer in [Ours, *PEERS]]
     for _ in range(run.sizes.peer_rounds):
+        records[0]["raw"].append(call(raw.claim_finish, path=f"{run.fresh()}/raw.db", count=run.sizes.drain_jobs))
         for peer, record in zip([Ours, *PEERS], records, strict=True):
             _drain(run, peer, record)
-        count = int(run.sizes.peer_jobs * Ours.share)
-        records[0]["raw"].append(call(raw.claim_finish, path=f"{run.fresh()}/raw.db", count=count))
     for peer, record in zip([Ours, *PEERS], records, strict=True):
         _time_single_jobs(run, peer, record)
     run.series["peers"] = records
