@@ -5,7 +5,7 @@
 - `console`: lines after `$` are commands for the shell; what stands below them is the output that they must have.
 - `bash`: runs in the shell, and must succeed.
 - `sql`: runs in the `sqlite3` shell on `jobs.db`.
-- `perl`, `php`, `ruby`, `tcl`: run by their interpreter, where it and its SQLite client are there.
+- `perl`, `php`, `ruby`, `tcl`, `js`: run by their interpreter, where it and its SQLite client are there.
 - A block after `<!-- output -->` is what the block before it printed.
 
 Outputs are compared but for times, durations and the width of columns; `…` stands for any text, and in a line of its
@@ -33,7 +33,8 @@ FOREIGN: Final = {
     "perl": (["perl"], ["perl", "-MDBD::SQLite", "-e", "1"]),
     "php": (["php"], ["php", "-r", "new SQLite3(':memory:');"]),
     "ruby": (["ruby"], ["ruby", "-rsqlite3", "-e", "1"]),
-    "tcl": (["tclsh"], ["sh", "-c", "echo 'package require sqlite3' | tclsh"]),
+    "tcl": (["tclsh"], ["sh", "-c", "echo 'package require sqlite3' | tclsh /dev/stdin"]),
+    "js": (["node", "--no-warnings"], ["node", "-e", "require('node:sqlite')"]),
 }
 """How to run a file in another language, and how to see whether that is possible here."""
 

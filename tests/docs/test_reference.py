@@ -10,6 +10,7 @@ from pathlib import Path
 import durablejobs
 from durablejobs import DatabaseConfig, EnqueueOptions, JobDefaults, Retention, WorkerConfig
 from durablejobs.statuses import LEGAL_CHANGES
+from durablejobs.store.tables import VERSION_TABLE, VIEWS, metadata
 
 from .pages import section, table_rows
 
@@ -40,6 +41,13 @@ def test_every_public_name_is_mentioned() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"])
     missing = [name for name in durablejobs.__all__ if name != "__version__" and not re.search(rf"\b{name}\b", text)]
     assert missing == []
+
+
+def test_every_table_and_column_of_jobs_is_explained() -> None:
+    text = section(DOCS / "sqlite.md", "The tables")
+    names = {column.name for column in metadata.tables["jobs"].columns}
+    names |= {*metadata.tables, *VIEWS, VERSION_TABLE}
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
 
 
 def test_every_setting_is_explained() -> None:
