@@ -6,9 +6,13 @@ import dataclasses
 import re
 import runpy
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import durablejobs
-from durablejobs import DatabaseConfig, EnqueueOptions, JobDefaults, Retention, WorkerConfig
+from durablejobs import Backoff, DatabaseConfig, EnqueueOptions, JobDefaults, Retention, WorkerConfig
+from durablejobs.cli.settings import KEYS
 from durablejobs.statuses import LEGAL_CHANGES
 from durablejobs.store.tables import VERSION_TABLE, VIEWS, metadata
 
@@ -50,8 +54,29 @@ def test_every_table_and_column_of_jobs_is_explained() -> None:
     assert sorted(name for name in names if f"`{name}`" not in text) == []
 
 
-def test_every_setting_is_explained() -> None:
-    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
-    for settings in (WorkerConfig, DatabaseConfig, JobDefaults, Retention, EnqueueOptions):
-        missing = [field.name for field in dataclasses.fields(settings) if f"`{field.name}`" not in text]
-        assert missing == [], settings.__name__
+@pytest.mark.parametrize("settings", [WorkerConfig, Retention, JobDefaults, Backoff, DatabaseConfig, EnqueueOptions])
+def test_every_setting_is_explained_with_its_default(settings: type[Any]) -> None:
+    page = DOCS / "configuration.md"
+    heading = re.search(rf"^#+ (`{settings.__name__}`.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert heading
+    text = section(page, heading[1]).split("\n#")[0]
+    rows = [(name.strip("`"), default) for name, default, *_ in table_rows(text)]
+    assert [name for name, _ in rows] == [field.name for field in dataclasses.fields(settings)]
+    for field, (_, shown) in zip(dataclasses.fields(settings), rows, strict=True):
+        if field.default is not dataclasses.MISSING:
+            assert shown == json_or_python(field.default), field.name
+
+
+def json_or_python(default: object) -> str:
+    return f'"{default}"' if isinstance(default, str) else repr(default)
+
+
+def test_every_key_of_pyproject_is_explained() -> None:
+    rows = table_rows(section(DOCS / "configuration.md", "The command line"))
+    assert [key.strip("`") for _, _, key, _ in rows] == list(KEYS)
+
+
+def test_every_error_is_explained() -> None:
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    errors = [name for name in durablejobs.__all__ if name.endswith("Error") and name != "JobError"]
+    assert sorted(name for name in errors if f"`{name}`" not in text) == []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from durablejobs import DatabaseBusyError, DatabaseConfig, DurableJobs
+from durablejobs.statuses import Status
+from durablejobs.store import Store
 from durablejobs.store.gate import Gate
 from durablejobs.store.presence import HAS_LOCKS, lock_file_of
 
@@ -120,6 +125,27 @@ def test_without_locks_of_the_platform_the_threads_still_come_in_one_at_a_time()
     gate.leave()
 
 
+def test_a_process_that_is_stopped_inside_makes_the_others_wait_until_their_timeout_and_no_longer(
+    database_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    with closing(DurableJobs(database_path, database_config=DatabaseConfig(busy_timeout=0.05))) as jobs:
+        holder.send_signal(signal.SIGSTOP)
+        with pytest.raises(DatabaseBusyError):
+            jobs.enqueue("mail")
+        holder.kill()  # a stopped process dies of it too
+        holder.wait()
+        assert jobs.enqueue("mail").id == 1
+
+
+def test_a_write_inside_a_write_of_the_same_thread_is_refused_and_the_outer_one_goes_on(store: Store) -> None:
+    with store.database.write() as connection:
+        with pytest.raises(RuntimeError, match="would wait for itself for ever"):
+            store.heartbeat(1, 30)
+        connection.exec_driver_sql("INSERT INTO jobs(handler) VALUES ('mail')")
+    assert store.get(1) is not None
+    assert store.heartbeat(1, 30) is False
+
+
 CONTEND = """
 import sys, time
 from durablejobs import DurableJobs
@@ -138,18 +164,17 @@ print(written, worst)
 """
 
 
-@pytest.mark.slow
-def test_sixteen_processes_that_write_without_pause_all_get_a_fair_share(database_path: Path) -> None:
-    """No writer is told that the database is busy, and the longest wait is far below a third of the lease."""
+def contend(database: Path, writers: int, seconds: float) -> tuple[list[int], float]:
+    """Let so many processes enqueue without pause; return how many jobs each has stored, and the longest wait."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", CONTEND, database_path, "4"],
+            [sys.executable, "-c", CONTEND, database, str(seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(16)
+        for _ in range(writers)
     ]
     for process in processes:
         assert process.stdout is not None
@@ -161,6 +186,20 @@ def test_sixteen_processes_that_write_without_pause_all_get_a_fair_share(databas
     ended = [process.communicate(timeout=100) for process in processes]
     assert [error for _, error in ended if error] == []
     written = [int(output.split()[0]) for output, _ in ended]
-    worst = [float(output.split()[1]) for output, _ in ended]
-    assert max(worst) < 30 / 3
+    return written, max(float(output.split()[1]) for output, _ in ended)
+
+
+def test_four_processes_that_write_without_pause_get_like_shares_and_lose_nothing(
+    database_path: Path, store: Store
+) -> None:
+    written, _ = contend(database_path, 4, 1)
+    assert max(written) <= 3 * min(written), written
+    assert sum(each.counts[Status.PENDING] for each in store.statistics(5)) == sum(written)
+
+
+@pytest.mark.slow
+def test_sixteen_processes_that_write_without_pause_all_get_a_fair_share(database_path: Path) -> None:
+    """No writer is told that the database is busy, and the longest wait is far below a third of the lease."""
+    written, worst = contend(database_path, 16, 4)
+    assert worst < 30 / 3
     assert min(written) * 5 > max(written), written

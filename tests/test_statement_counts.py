@@ -1,0 +1,133 @@
+"""What the database is asked to do: few statements and few commits, because each commit is a sync of the disk.
+
+The bounds leave three times the room that is used, so that they fail for a change of habit, not of timing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from durablejobs import DurableJobs
+from durablejobs.store.database import Database
+
+from .clocks import ManualClock
+
+
+class Recorder:
+    """All statements of all connections of this process, as SQLite itself reports them."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    def clear(self) -> None:
+        self.statements.clear()
+
+    @property
+    def commits(self) -> int:
+        """Transactions that wrote; one that only read ends without a sync, by a ROLLBACK."""
+        return self.statements.count("COMMIT")
+
+    def kinds(self) -> Counter[str]:
+        """How often each statement was run, by its beginning."""
+        return Counter(" ".join(statement.split())[:40] for statement in self.statements)
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    connect = Database._connect
+
+    def connect_recorded(database: Database) -> sqlite3.Connection:
+        connection = connect(database)
+        connection.set_trace_callback(recorder.statements.append)
+        return connection
+
+    monkeypatch.setattr(Database, "_connect", connect_recorded)
+    return recorder
+
+
+@pytest.fixture
+def jobs(recorder: Recorder, database_path: Path, clock: ManualClock) -> Iterator[DurableJobs]:
+    """The public object, recorded, and open: what opening it takes is not counted.
+
+    Its clock stands still, so that no job looks slow on a loaded machine.
+    """
+    app = DurableJobs(database_path, clock=clock)
+
+    @app.handler
+    def add(number: int = 0) -> int:
+        return number + 1
+
+    app.open()
+    drop_triggers(database_path)
+    app.enqueue("add")
+    app.work(burst=True, concurrency=1)
+    recorder.clear()
+    yield app
+    app.close()
+
+
+def drop_triggers(database: Path) -> None:
+    """SQLite reports each step of a trigger as one more run of the statement that set it off."""
+    with closing(sqlite3.connect(database)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+
+
+def test_one_enqueue_is_one_statement_in_one_commit(jobs: DurableJobs, recorder: Recorder) -> None:
+    jobs.enqueue("add", 1)
+    assert [statement.split()[0] for statement in recorder.statements] == ["BEGIN", "INSERT", "COMMIT"]
+
+
+def test_a_unique_key_costs_no_statement_more(jobs: DurableJobs, recorder: Recorder) -> None:
+    jobs.using(unique_key="welcome:7").enqueue("add", 1)
+    assert [statement.split()[0] for statement in recorder.statements] == ["BEGIN", "INSERT", "COMMIT"]
+
+
+def test_a_thousand_jobs_at_once_are_one_commit_and_a_statement_for_each_hundred(
+    jobs: DurableJobs, recorder: Recorder
+) -> None:
+    jobs.enqueue_many("add", ([number] for number in range(1000)))
+    assert recorder.commits == 1
+    assert len(recorder.statements) <= 12
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_thousand_short_jobs_are_drained_in_some_ten_commits(
+    jobs: DurableJobs, recorder: Recorder, concurrency: int
+) -> None:
+    jobs.enqueue_many("add", ([number] for number in range(1000)))
+    recorder.clear()
+    assert jobs.work(burst=True, concurrency=concurrency).succeeded == 1000
+    assert recorder.commits <= 30, recorder.kinds()
+    assert len(recorder.statements) <= 250, recorder.kinds()
+
+
+def test_a_worker_that_finds_nothing_writes_only_that_it_comes_and_goes(jobs: DurableJobs, recorder: Recorder) -> None:
+    jobs.work(burst=True, concurrency=4)
+    assert recorder.commits == 2, recorder.kinds()
+    assert len(recorder.statements) <= 25, recorder.kinds()
+
+
+def test_one_job_from_registration_to_signing_off_is_four_commits(jobs: DurableJobs, recorder: Recorder) -> None:
+    """Registered, claimed, settled, signed off."""
+    jobs.enqueue("add", 1)
+    recorder.clear()
+    assert jobs.work(burst=True, concurrency=1).succeeded == 1
+    assert recorder.commits == 4, recorder.kinds()
+
+
+def test_the_recorder_sees_what_it_is_to_count(jobs: DurableJobs, recorder: Recorder) -> None:
+    for number in range(7):
+        jobs.enqueue("add", number)
+    assert recorder.commits == 7
+    recorder.clear()
+    jobs.list_jobs()
+    assert recorder.commits == 0
+    assert len(recorder.kinds()) >= 2
