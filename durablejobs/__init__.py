@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .client import EnqueueOptions
     from .clock import Clock
     from .config import FOREVER, DatabaseConfig, JobDefaults, Retention, WorkerConfig
+    from .current import CurrentJob, current_job
     from .errors import (
         ArgumentsError,
         CommitUnknownError,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
         UnknownHandlerError,
         WaitTimeoutError,
     )
-    from .executor import CurrentJob, current_job
     from .jobs import EnqueuedBatch, Job, JobError, JobFilter, QueueStatistics, WorkerRecord
     from .outcomes import Cancel, Fail, Retry, Snooze
     from .statuses import Status
@@ -50,6 +50,7 @@ _HOMES = {
     "client": ("EnqueueOptions",),
     "clock": ("Clock",),
     "config": ("FOREVER", "DatabaseConfig", "JobDefaults", "Retention", "WorkerConfig"),
+    "current": ("CurrentJob", "current_job"),
     "errors": (
         "ArgumentsError",
         "CommitUnknownError",
@@ -71,7 +72,6 @@ _HOMES = {
         "UnknownHandlerError",
         "WaitTimeoutError",
     ),
-    "executor": ("CurrentJob", "current_job"),
     "jobs": ("EnqueuedBatch", "Job", "JobError", "JobFilter", "QueueStatistics", "WorkerRecord"),
     "outcomes": ("Cancel", "Fail", "Retry", "Snooze"),
     "statuses": ("Status",),

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from durablejobs import Backoff, Cancel, Fail, JobDefaults, Retry, Snooze, current_job
-from durablejobs.executor import LONGEST_MESSAGE, LONGEST_TRACEBACK, Executor
+from durablejobs.executor import Executor
+from durablejobs.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Errored, GaveUp, HandlerSignal, Outcome, Snoozed, Stopped, Succeeded
 from durablejobs.registry import HandlerOptions, Registry
