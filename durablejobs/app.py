@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from .backoff import BackoffRule
 from .client import Client, EnqueueOptions
@@ -17,6 +17,9 @@ from .reading import Reader
 from .registry import HandlerDefinition, HandlerOptions, Registry
 from .store import Store
 from .worker import EndingListener, Worker, WorkerReport
+
+if TYPE_CHECKING:
+    from .doctor.findings import Finding
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -152,6 +155,16 @@ class DurableJobs:
         return self.worker(config, **options).run()
 
     # The database
+
+    def examine(self, *, deep: bool = False) -> list[Finding]:
+        """Look for what is wrong with the database and around it, as `durablejobs doctor` does; `deep` reads all of it.
+
+        Raises `DatabaseNotFoundError`.
+        """
+        from .doctor.examination import examine  # nobody who enqueues should pay for it
+
+        handlers = frozenset(self._registry.names) if self._registry.names else None
+        return list(examine(self._store, handlers, deep))
 
     def open(self) -> bool:
         """Open the database now instead of at the first use; return whether the queue in it was created by this."""

@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from .config import checked_integer, parsed_job_id
-from .errors import JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
+from .errors import DatabaseError, JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
 from .jobs import Job, JobError, JobFilter, QueueStatistics, WorkerRecord
 from .statuses import Status
 from .store import Store
@@ -52,6 +52,23 @@ class Reader:
     def workers(self) -> list[WorkerRecord]:
         """Return the registered workers."""
         return self._store.workers()
+
+    def worker_states(self) -> dict[int, str]:
+        """Return which workers are `alive` or `dead`; one that this machine cannot tell of is missing.
+
+        The kernel knows who sits on a seat; no clock is asked.
+        """
+        try:
+            presence = self._store.presence()
+        except DatabaseError:  # no right to the file beside the database
+            presence = None
+        if presence is None:
+            return {}
+        return {
+            vital.id: "alive" if presence.is_taken(vital.seat) else "dead"
+            for vital in self._store.vitals()
+            if vital.seat is not None and presence.sitter(vital.seat) == vital.id
+        }
 
     def wait(self, job_id: int, timeout: float | None) -> Any:
         """Return a job's result once it has ended; see `Job.wait`."""

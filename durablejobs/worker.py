@@ -16,6 +16,7 @@ from typing import Final
 
 from .clock import Clock, to_text
 from .config import WorkerConfig
+from .doctor.examination import examine_surroundings
 from .ending_log import EndingLog
 from .errors import CommitUnknownError, DatabaseError, DatabaseReplacedError
 from .executor import Executor
@@ -142,6 +143,8 @@ class Worker:
             self._queues,
             config.concurrency,
         )
+        for finding in examine_surroundings(self._store.location):
+            log.warning("%s. %s `durablejobs doctor` says more", finding.what, finding.remedy)
         self._maintain()
 
     def _name(self) -> str:

@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "show": LazyCommand("jobs:show_job", "Show all about one job.", _LOOK),
     "stats": LazyCommand("statistics:stats", "Count the jobs of each queue.", _LOOK),
     "workers": LazyCommand("workers:workers", "List the workers and who of them is alive.", _LOOK),
+    "doctor": LazyCommand("doctor:doctor", "Look for what is wrong, say why it matters and what to do.", _LOOK),
+    "verify": LazyCommand("doctor:verify", "Check that the rows keep every promise.", _LOOK),
     "retry": LazyCommand("acts:retry", "Make jobs run again.", _CHANGE),
     "cancel": LazyCommand("acts:cancel", "Cancel jobs that have not ended.", _CHANGE),
     "delete": LazyCommand("acts:delete", "Delete jobs that do not run.", _CHANGE),

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ..errors import DatabaseError
 from .commands import Command
-from .opening import opened_store
+from .opening import opened_reader
 from .parameters import database_option, json_option
 from .records import json_object, relative
 from .terminal import Cell, Column, say, show_json, show_table
 
 if TYPE_CHECKING:
     from ..jobs import WorkerRecord
-    from ..store import Store
 
 _COLUMNS: Final = (
     Column("id", is_number=True),
@@ -49,9 +47,9 @@ def workers(database: str | None, as_json: bool) -> None:
     'dead' means that the process is gone; the next look of another worker gives its jobs back. 'unknown' means that
     this machine cannot tell, and the heartbeat has to.
     """
-    with opened_store(database) as store:
-        found = store.workers()
-        states = _states(store)
+    with opened_reader(database) as reader:
+        found = reader.workers()
+        states = reader.worker_states()
     if as_json:
         for record in found:
             show_json({**json_object(record), "state": states.get(record.id, "unknown")})
@@ -60,21 +58,6 @@ def workers(database: str | None, as_json: bool) -> None:
         show_table(_COLUMNS, [_row(record, states.get(record.id, "unknown"), now) for record in found])
     else:
         say("no workers")
-
-
-def _states(store: Store) -> dict[int, str]:
-    """Return which workers sit on their seat: the kernel knows, no clock is asked."""
-    try:
-        presence = store.presence()
-    except DatabaseError:  # no right to the file beside the database
-        presence = None
-    if presence is None:
-        return {}
-    return {
-        vital.id: "alive" if presence.is_taken(vital.seat) else "dead"
-        for vital in store.vitals()
-        if vital.seat is not None and presence.sitter(vital.seat) == vital.id
-    }
 
 
 def _row(record: WorkerRecord, state: str, now: datetime) -> list[str | Cell]:

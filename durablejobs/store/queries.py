@@ -162,3 +162,22 @@ def _recent_endings(since: datetime) -> Select[Any]:
         )
         .group_by(jobs.c.status, jobs.c.queue)
     )
+
+
+def newest_job(connection: Connection) -> datetime | None:
+    """Return when the job with the highest id was created."""
+    return connection.execute(select(jobs.c.created_at).order_by(jobs.c.id.desc()).limit(1)).scalar()
+
+
+def waiting_handlers(connection: Connection) -> dict[str, int]:
+    """Return the handlers of pending and scheduled jobs, each with the number of its jobs."""
+    waiting = [
+        select(jobs.c.handler, func.count().label("number"))
+        .where(jobs.c.status == literal_column(f"'{status.value}'"))
+        .group_by(jobs.c.handler)
+        for status in (Status.PENDING, Status.SCHEDULED)
+    ]
+    counts: dict[str, int] = {}
+    for handler, number in connection.execute(union_all(*waiting)):
+        counts[handler] = counts.get(handler, 0) + number
+    return counts

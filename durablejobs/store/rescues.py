@@ -53,6 +53,8 @@ ORPHANS_OF_NOBODY: Final = HotStatement(
     .limit(bindparam("most"))
 )
 
+COUNT_STRAYS: Final = HotStatement(select(func.count()).select_from(jobs).where(IS_RUNNING, _has_no_worker))
+
 _GIVE_BACK: Final = HotStatement(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
@@ -77,6 +79,11 @@ def orphans_of_worker(connection: Connection, worker_id: int) -> list[Orphan]:
 def orphans_of_nobody(connection: Connection, now: str) -> list[Orphan]:
     """Return some of the running jobs without a registered worker whose lease has expired."""
     return [Orphan._make(row) for row in ORPHANS_OF_NOBODY.run(connection, {"now": now, "most": BATCH})]
+
+
+def count_strays(connection: Connection) -> int:
+    """Return how many jobs are running without a registered worker, whatever their lease says."""
+    return int(COUNT_STRAYS.run(connection, {}).fetchone()[0])
 
 
 def rescue(

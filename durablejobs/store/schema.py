@@ -71,7 +71,7 @@ def ensure_schema(database: Database, create: bool) -> bool:
     if report.state is SchemaState.EMPTY and create:
         return upgrade(database)
     if report.state is not SchemaState.CURRENT:
-        raise SchemaError(database.location, _way_out(report, database.location))
+        raise SchemaError(database.location, way_out(report, database.location))
     return False
 
 
@@ -87,7 +87,7 @@ def upgrade(database: Database) -> bool:
         if report.state is SchemaState.CURRENT:  # another process was faster
             return False
         if report.state in (SchemaState.FOREIGN, SchemaState.NEWER):
-            raise SchemaError(database.location, _way_out(report, database.location))
+            raise SchemaError(database.location, way_out(report, database.location))
         config = _alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -118,7 +118,8 @@ def migrations_directory() -> Path:
     return inside if inside.is_dir() else package.parent / "migrations"
 
 
-def _way_out(report: SchemaReport, location: str) -> str:
+def way_out(report: SchemaReport, location: str) -> str:
+    """Return what is the matter with a schema that is not up to date, and what to do."""
     match report.state:
         case SchemaState.EMPTY:
             return (

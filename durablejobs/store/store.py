@@ -15,7 +15,7 @@ from ..config import DatabaseConfig
 from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError
 from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
 from ..statuses import Status
-from . import acts, claims, endings, inserts, queries, rescues, schema, workers
+from . import acts, claims, endings, inserts, pragmas, queries, rescues, schema, soundness, workers
 from .database import Database
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
@@ -59,7 +59,8 @@ class Store:
         clock: Clock | None = None,
         create: bool = True,
     ) -> None:
-        self.database = Database(target, config)
+        self.config = config or DatabaseConfig()
+        self.database = Database(target, self.config)
         self.clock = clock or SystemClock()
         self._create = create
         self._is_open = False
@@ -356,6 +357,43 @@ class Store:
         """Return counts and rates of each queue."""
         with self._read() as connection:
             return queries.statistics(connection, self.clock.now() - timedelta(minutes=minutes), minutes)
+
+    # Checking
+
+    def journal_mode(self) -> str:
+        """Return how the file keeps its journal; looking changes nothing."""
+        with self.database.translated_errors():
+            return pragmas.journal_mode(self.location)
+
+    def integrity_problems(self) -> list[str]:
+        """Return what SQLite's own check of the whole file finds; empty: nothing."""
+        with self.database.translated_errors():
+            return pragmas.integrity_problems(self.location)
+
+    def check_rules(self) -> Iterator[soundness.Checked]:
+        """Look at all rows, as of one moment, for each promise that can be read from them."""
+        with self._read() as connection:
+            yield from soundness.check_rules(connection)
+
+    def count_rows(self) -> dict[str, int]:
+        """Return the number of rows of the tables of jobs and of errors."""
+        with self._read() as connection:
+            return soundness.count_rows(connection)
+
+    def newest_job(self) -> datetime | None:
+        """Return when the newest job was created."""
+        with self._read() as connection:
+            return queries.newest_job(connection)
+
+    def count_strays(self) -> int:
+        """Return how many jobs are running by the rows without a registered worker."""
+        with self._read() as connection:
+            return rescues.count_strays(connection)
+
+    def waiting_handlers(self) -> dict[str, int]:
+        """Return the handlers of the waiting jobs, each with the number of its jobs."""
+        with self._read() as connection:
+            return queries.waiting_handlers(connection)
 
 
 def _readable(moment: str | None) -> datetime | None:
