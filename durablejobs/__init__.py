@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .current import CurrentJob, current_job
     from .errors import (
         ArgumentsError,
+        BackupError,
         CommitUnknownError,
         ConfigurationError,
         DatabaseBusyError,
@@ -53,6 +54,7 @@ _HOMES = {
     "current": ("CurrentJob", "current_job"),
     "errors": (
         "ArgumentsError",
+        "BackupError",
         "CommitUnknownError",
         "ConfigurationError",
         "DatabaseBusyError",
@@ -83,6 +85,7 @@ __all__ = [
     "FOREVER",
     "ArgumentsError",
     "Backoff",
+    "BackupError",
     "Cancel",
     "Clock",
     "CommitUnknownError",

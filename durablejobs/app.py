@@ -156,6 +156,13 @@ class DurableJobs:
 
     # The database
 
+    def back_up(self, target: str | os.PathLike[str], *, replace: bool = False) -> None:
+        """Make a sound copy of the database while everybody goes on; `replace` allows that the copy is there already.
+
+        Raises `BackupError`; then there is no half copy.
+        """
+        self._store.back_up(target, replace)
+
     def examine(self, *, deep: bool = False) -> list[Finding]:
         """Look for what is wrong with the database and around it, as `durablejobs doctor` does; `deep` reads all of it.
 

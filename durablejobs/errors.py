@@ -18,6 +18,7 @@
         ├── DiskFullError           no room: nothing was stored
         ├── CommitUnknownError      the commit reported an error: stored or not, nobody can tell
         ├── DatabaseReplacedError   the file under a running worker is gone or another one
+        ├── BackupError             a copy cannot be made there; carries the copy's path
         └── SchemaError             the tables are missing, older, newer, or somebody else's
 
 Each carries its facts as attributes and builds its own sentence. What a handler raises to choose its
@@ -187,6 +188,10 @@ class DatabaseReplacedError(DatabaseError):
         super().__init__(
             path, "the database file was deleted or replaced while in use; stopped before anything more is lost"
         )
+
+
+class BackupError(DatabaseError):
+    """A copy of the database cannot be made there; what was there before is as it was."""
 
 
 class SchemaError(DatabaseError):

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "cancel": LazyCommand("acts:cancel", "Cancel jobs that have not ended.", _CHANGE),
     "delete": LazyCommand("acts:delete", "Delete jobs that do not run.", _CHANGE),
     "prune": LazyCommand("prune:prune", "Delete old jobs that have ended.", _CHANGE),
+    "backup": LazyCommand("backup:backup", "Copy the database while workers go on.", _SET_UP),
     "migrate": LazyCommand("migrate:migrate", "Create or upgrade the tables.", _SET_UP),
     "completion": LazyCommand("completion:completion", "Print the script for completion in a shell.", _SET_UP),
     "demo": LazyCommand("demo:demo", "Play a short story that shows what durable means.", _SET_UP),

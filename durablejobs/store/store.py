@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -15,7 +16,7 @@ from ..config import DatabaseConfig
 from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError
 from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
 from ..statuses import Status
-from . import acts, claims, endings, inserts, pragmas, queries, rescues, schema, soundness, workers
+from . import acts, backup, claims, endings, inserts, pragmas, queries, rescues, schema, soundness, workers
 from .database import Database
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
@@ -357,6 +358,14 @@ class Store:
         """Return counts and rates of each queue."""
         with self._read() as connection:
             return queries.statistics(connection, self.clock.now() - timedelta(minutes=minutes), minutes)
+
+    def back_up(
+        self, target: str | os.PathLike[str], replace: bool, advance: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
+        """Make a sound copy while others go on. Raises `BackupError`."""
+        self.open()
+        with self.database.translated_errors():
+            backup.back_up(Path(self.location), Path(target).absolute(), replace, advance)
 
     # Checking
 

@@ -262,6 +262,12 @@ class Queue:
             self._connection.execute("PRAGMA foreign_keys = ON")
         return [dict(row) for row in self._connection.execute(statement, values)]
 
+    def forget_connection(self) -> None:
+        """Open the file afresh for the next statement: another one may be in its place."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def statuses(self) -> dict[str, int]:
         rows = self.sql("SELECT status, count(*) AS jobs FROM jobs GROUP BY status")
         return {row["status"]: row["jobs"] for row in rows}

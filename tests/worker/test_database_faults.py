@@ -153,3 +153,28 @@ def test_a_lock_file_that_cannot_be_written_is_one_clear_error(queue: Queue) -> 
     assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == "no workers\n"
     (queue.directory / "jobs.db-lock").rmdir()
     queue.enqueue("echo")
+
+
+def test_a_restored_backup_is_noticed_and_goes_on_where_it_was(queue: Queue, tmp_path: Path) -> None:
+    """The backup was made in the middle of a job; its worker ends, the next one runs the job again."""
+    running = queue.enqueue("pass_gate", "gate")
+    worker = queue.start(interval=60, lease=1, heartbeat=0.3)
+    queue.wait_for_call(running)
+    backup = tmp_path / "backup.db"
+    queue.jobs.back_up(backup)
+    after = queue.enqueue("echo")
+    queue.jobs.close()
+    os.replace(backup, queue.path)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{queue.path}{suffix}").unlink(missing_ok=True)
+    assert worker.wait() == 1
+    assert "DatabaseReplacedError" in worker.log
+    queue.forget_connection()
+    queue.open_gate()
+    queue.start(lease=1, heartbeat=0.3)
+    queue.wait_for("succeeded", running)
+    assert queue.sql("SELECT count(*) AS jobs FROM jobs WHERE id = ?", after) == [{"jobs": 0}]
+    row = queue.row(running)
+    assert (row["attempt"], row["crashes"]) == (2, 1)
+    fresh = queue.enqueue("echo")
+    queue.wait_for("succeeded", fresh)
