@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from .arguments import encode_json
 from .backoff import LONGEST_DELAY
-from .clock import to_text
+from .clock import from_text, to_text
 from .config import (
     JobDefaults,
     checked_max_attempts,
@@ -28,6 +27,8 @@ from .statuses import Status
 from .store import Store
 
 _NO_OPTIONS = HandlerOptions()
+_PENDING: Final = Status.PENDING.value
+_SCHEDULED: Final = Status.SCHEDULED.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class EnqueueOptions:
         if self.meta is not None and not isinstance(self.meta, Mapping):
             raise ConfigurationError("meta", f"must be a dict, not {type(self.meta).__name__}")
 
+    @property
+    def is_due_at_once(self) -> bool:
+        """Whether the job may run as soon as it is stored."""
+        return self.delay is None and self.run_at is None
+
     def due(self, now: datetime) -> datetime:
         """Return the moment before which the job does not run."""
         if self.run_at is not None:
@@ -108,6 +114,7 @@ class Client:
         self._defaults = defaults
         self._source = source
         self._options = options or EnqueueOptions()
+        self._blanks: dict[str, tuple[HandlerDefinition, NewJob]] = {}
 
     def using(self, **options: Any) -> Self:
         """Return the same with these options; see `EnqueueOptions`."""
@@ -123,17 +130,16 @@ class Client:
         With `using(connection=…)` the job is part of that transaction instead. Raises `ArgumentsError`,
         `UnknownHandlerError`, or a `DatabaseError`; then nothing was stored (`CommitUnknownError`: unknown).
         """
-        now = self._store.clock.now()
-        new_job = self.new_job(handler, args, kwargs, now)
+        row = self.new_job(handler, args, kwargs, self._store.clock.now_text())
         if self._options.connection is not None:
-            job_id, stored = self._store.insert_in(self._options.connection, new_job)
+            job_id, stored = self._store.insert_in(self._options.connection, row)
         else:
-            job_id, stored = self._store.insert(new_job)
+            job_id, stored = self._store.insert(row)
             if not stored:
                 existing = self._store.get(job_id)
                 if existing is not None:
                     return replace(existing, is_duplicate=True, source=self._source)
-        return self._as_job(job_id, new_job, now, is_duplicate=not stored)
+        return Job.just_stored(job_id, row, is_duplicate=not stored, source=self._source)
 
     def enqueue_many(self, handler: str, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
         """Store one job for each item, a list or tuple of args or a dict of kwargs, all in one transaction.
@@ -143,8 +149,7 @@ class Client:
         """
         if self._options.unique_key is not None:
             raise ConfigurationError("unique_key", "all items of enqueue_many would have the same; enqueue singly")
-        now = self._store.clock.now()
-        return self.insert_all(self._new_jobs(handler, items, now))
+        return self.insert_all(self._new_jobs(handler, items, self._store.clock.now_text()))
 
     def insert_all(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store rows made by `new_job`, of any handlers and options, all in one transaction; none is held back."""
@@ -152,20 +157,31 @@ class Client:
             return self._store.insert_many_in(self._options.connection, new_jobs)
         return self._store.insert_many(new_jobs)
 
-    def _new_jobs(self, handler: str, items: Iterable[Any], now: datetime) -> Iterator[NewJob]:
-        definition = self._definition(handler)
-        template = self._template(handler, definition, now)
+    def _new_jobs(self, handler: str, items: Iterable[Any], now: str) -> Iterator[NewJob]:
+        definition, blank = self._blank(handler)
+        template = blank.at(*self._due(now), now)
         for index, item in enumerate(items):
             try:
                 args, kwargs = _split(item)
-                yield self._filled(template, definition, args, kwargs)
+                yield template.with_arguments(*self._encoded(definition, args, kwargs))
             except ArgumentsError as error:
                 raise ArgumentsError(f"item {index}", str(error)) from None
 
-    def new_job(self, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: datetime) -> NewJob:
-        """Return the checked row of a job, without storing it."""
+    def new_job(self, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: str) -> NewJob:
+        """Return the checked row of a job that is enqueued at this time, without storing it."""
+        definition, blank = self._blank(handler)
+        return blank.filled(*self._encoded(definition, args, kwargs), *self._due(now), now)
+
+    def _blank(self, handler: str) -> tuple[HandlerDefinition | None, NewJob]:
+        """Return the handler, and the row of its jobs but for arguments and times; made once where it cannot change."""
+        known = self._blanks.get(handler)
+        if known is not None:
+            return known
         definition = self._definition(handler)
-        return self._filled(self._template(handler, definition, now), definition, args, kwargs)
+        blank = self._new_blank(handler, definition)
+        if definition is not None and self._options.meta is None:
+            self._blanks[handler] = definition, blank
+        return definition, blank
 
     def _definition(self, handler: str) -> HandlerDefinition | None:
         checked_name(handler, "handler")
@@ -173,65 +189,38 @@ class Client:
             return self._registry.get(handler)
         return self._registry.find(handler)
 
-    def _template(self, handler: str, definition: HandlerDefinition | None, now: datetime) -> NewJob:
-        """Return the row but for args and kwargs."""
+    def _new_blank(self, handler: str, definition: HandlerDefinition | None) -> NewJob:
         chosen, defaults = self._options, self._defaults
         own = definition.options if definition is not None else _NO_OPTIONS
-        due = chosen.due(now)
         return NewJob(
             handler=handler,
             queue=chosen.queue or own.queue or defaults.queue,
-            args="[]",
-            kwargs="{}",
-            status=Status.PENDING.value if due <= now else Status.SCHEDULED.value,
+            args="",
+            kwargs="",
+            status="",
             priority=_first(chosen.priority, own.priority, defaults.priority),
-            run_at=to_text(due),
+            run_at="",
             max_attempts=_first(chosen.max_attempts, own.max_attempts, defaults.max_attempts),
             unique_key=chosen.unique_key,
             timeout=None,
             meta="{}" if chosen.meta is None else encode_json(dict(chosen.meta), "meta", defaults.args_limit),
-            created_at=to_text(now),
+            created_at="",
         )
 
-    def _filled(
-        self, template: NewJob, definition: HandlerDefinition | None, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> NewJob:
+    def _due(self, now: str) -> tuple[str, str]:
+        """Return the status of a job that is enqueued at this time, and its `run_at`."""
+        if self._options.is_due_at_once:
+            return _PENDING, now
+        run_at = to_text(self._options.due(from_text(now)))
+        return _PENDING if run_at <= now else _SCHEDULED, run_at
+
+    def _encoded(
+        self, definition: HandlerDefinition | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[str, str]:
         if definition is not None:
             definition.check_arguments(args, kwargs)
         limit = self._defaults.args_limit
-        return template.with_arguments(
-            encode_json(args, "args", limit), encode_json(kwargs, "kwargs", limit) if kwargs else "{}"
-        )
-
-    def _as_job(self, job_id: int, row: NewJob, now: datetime, is_duplicate: bool) -> Job:
-        """Return the record of a row that was just stored, without reading it again."""
-        return Job(
-            id=job_id,
-            handler=row.handler,
-            queue=row.queue,
-            args=json.loads(row.args),
-            kwargs=json.loads(row.kwargs) if row.kwargs != "{}" else {},
-            status=Status(row.status),
-            priority=row.priority,
-            run_at=self._options.due(now),
-            attempt=0,
-            max_attempts=row.max_attempts,
-            crashes=0,
-            worker_id=None,
-            lease_expires_at=None,
-            cancel_requested_at=None,
-            unique_key=row.unique_key,
-            timeout=row.timeout,
-            result=None,
-            error=None,
-            progress=None,
-            meta=json.loads(row.meta) if row.meta != "{}" else {},
-            created_at=now,
-            started_at=None,
-            finished_at=None,
-            is_duplicate=is_duplicate,
-            source=self._source,
-        )
+        return encode_json(args, "args", limit), encode_json(kwargs, "kwargs", limit) if kwargs else "{}"
 
     # A person's acts
 

@@ -18,6 +18,10 @@ class Clock(Protocol):
         """The time of day in UTC (aware). It may jump when somebody sets the clock."""
         ...
 
+    def now_text(self) -> str:
+        """The time of day as `to_text` writes it."""
+        ...
+
     def monotonic(self) -> float:
         """Seconds since some moment; never jumps."""
         ...
@@ -26,8 +30,20 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of the operating system."""
 
+    def __init__(self) -> None:
+        self._second = (-1, "")
+
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def now_text(self) -> str:
+        # Each job asks several times, and writing a datetime takes as long as a row: so the text of a second is kept.
+        second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
+        known, text = self._second
+        if second != known:
+            text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+            self._second = second, text
+        return f"{text}.{microsecond:06d}"
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -40,4 +56,4 @@ def to_text(moment: datetime) -> str:
 
 def from_text(text: str) -> datetime:
     """Return the aware UTC datetime that `to_text` wrote; fewer digits, as SQL writes them, are fine."""
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return datetime.fromisoformat(f"{text}+00:00")

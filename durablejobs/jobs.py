@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from .clock import from_text
 from .statuses import FINAL, Status
 
 
@@ -18,7 +20,7 @@ class JobSource(Protocol):
     def wait(self, job_id: int, timeout: float | None) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """One job as it stood when it was read; `refresh()` reads it again.
 
@@ -55,6 +57,28 @@ class Job:
     """Only on what `enqueue` returns: a live job with this unique key was there already; nothing was stored."""
     source: JobSource | None = field(default=None, repr=False, compare=False)
 
+    @classmethod
+    def just_stored(cls, job_id: int, row: NewJob, is_duplicate: bool, source: JobSource) -> Job:
+        """Return the record of a row that was just stored, without reading it again.
+
+        Most who enqueue look at its id at most. So the rest is taken from the row when somebody asks for it: to fill
+        in and decode all fields took a fifth of the time that an enqueue took beside its commit.
+        """
+        job: Job = object.__new__(cls)
+        vars(job).update(_NOT_RUN_YET, id=job_id, is_duplicate=is_duplicate, source=source, _row=row)
+        return job
+
+    if not TYPE_CHECKING:  # a type checker knows the fields, and should complain of all else
+
+        def __getattr__(self, name: str) -> Any:
+            # Only called for what is not there: fields of a job that was just stored.
+            row = vars(self).get("_row")
+            if row is None or name not in NewJob._fields:
+                raise AttributeError(f"'Job' has no attribute '{name}'")
+            text = getattr(row, name)
+            value = vars(self)[name] = _DECODE[name](text) if name in _DECODE else text
+            return value
+
     @property
     def is_final(self) -> bool:
         """Whether the job has ended."""
@@ -83,6 +107,20 @@ class Job:
         return self.source
 
 
+_NOT_RUN_YET: Final[dict[str, Any]] = {
+    "attempt": 0,
+    "crashes": 0,
+    "worker_id": None,
+    "lease_expires_at": None,
+    "cancel_requested_at": None,
+    "result": None,
+    "error": None,
+    "progress": None,
+    "started_at": None,
+    "finished_at": None,
+}
+
+
 class NewJob(NamedTuple):
     """A checked job on its way in; the fields are the columns, JSON and times already text."""
 
@@ -99,9 +137,43 @@ class NewJob(NamedTuple):
     meta: str
     created_at: str
 
+    # Three ways to fill in a blank row, each ten times faster than `_replace`.
+
+    def filled(self, args: str, kwargs: str, status: str, run_at: str, created_at: str) -> NewJob:
+        """Return the same job with other arguments and times."""
+        return NewJob(
+            self.handler,
+            self.queue,
+            args,
+            kwargs,
+            status,
+            self.priority,
+            run_at,
+            self.max_attempts,
+            self.unique_key,
+            self.timeout,
+            self.meta,
+            created_at,
+        )
+
+    def at(self, status: str, run_at: str, created_at: str) -> NewJob:
+        """Return the same job with other times."""
+        return self.filled(self.args, self.kwargs, status, run_at, created_at)
+
     def with_arguments(self, args: str, kwargs: str) -> NewJob:
-        """Return the same job with other args and kwargs; ten times faster than `_replace`."""
+        """Return the same job with other args and kwargs."""
         return NewJob._make((*self[:2], args, kwargs, *self[4:]))
+
+
+_DECODE: Final[dict[str, Callable[[str], Any]]] = {
+    "args": json.loads,
+    "kwargs": json.loads,
+    "meta": json.loads,
+    "status": Status,
+    "run_at": from_text,
+    "created_at": from_text,
+}
+"""How the text of a row becomes the value of a record, where they differ."""
 
 
 class ClaimedJob(NamedTuple):

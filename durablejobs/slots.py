@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from .clock import Clock, to_text
+from .clock import Clock
 from .jobs import ClaimedJob
 from .outcomes import Outcome
 from .store.endings import Ending
@@ -110,9 +110,9 @@ class ThreadSlots:
         while (job := self._ready.get()) is not None:
             self._running[slot] = job
             mark(slot, job.id)
-            started_at = to_text(self._clock.now())
+            started_at = self._clock.now_text()
             outcome = self._run(job)
-            ended_at = to_text(self._clock.now())
+            ended_at = self._clock.now_text()
             started_at = min(started_at, ended_at)  # somebody may have set the clock back meanwhile
             mark(slot, 0)
             self._running[slot] = None

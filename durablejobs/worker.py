@@ -14,7 +14,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Final
 
-from .clock import Clock, to_text
+from .clock import Clock
 from .config import WorkerConfig
 from .doctor.examination import examine_surroundings
 from .ending_log import EndingLog
@@ -329,7 +329,7 @@ class Worker:
 
     def _register_again(self) -> None:
         seat = self._seat.number if self._seat is not None else None
-        self._store.register_again(self._worker_id, self._describe(seat, to_text(self._clock.now())))
+        self._store.register_again(self._worker_id, self._describe(seat, self._clock.now_text()))
         self._heartbeat.is_registered = True
 
     def _sleep(self, seconds: float) -> None:

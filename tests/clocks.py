@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from durablejobs.clock import to_text
+
 START: Final = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 
@@ -17,6 +19,9 @@ class ManualClock:
 
     def now(self) -> datetime:
         return self._now
+
+    def now_text(self) -> str:
+        return to_text(self._now)
 
     def monotonic(self) -> float:
         return self._monotonic

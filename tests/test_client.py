@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,43 @@ def test_what_enqueue_returns_is_what_reading_the_job_returns(timed_jobs: Durabl
         assert job == timed_jobs.get(job.id)
         assert job == job.refresh()
         assert not job.is_duplicate
+
+
+def test_what_enqueue_returns_compares_shows_and_copies_like_any_record(timed_jobs: DurableJobs) -> None:
+    job = timed_jobs.enqueue("mail", "a@b.c", tags=["x"])
+    assert copy(job) == replace(job, queue="default") == timed_jobs.get(job.id)
+    assert repr(job) == repr(timed_jobs.get(job.id))
+    assert replace(job, queue="other") != job
+    with pytest.raises(AttributeError, match="statsu"):
+        job.statsu  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_what_enqueue_returns_does_not_follow_the_lists_that_were_passed(timed_jobs: DurableJobs) -> None:
+    tags = ["x"]
+    job = timed_jobs.enqueue("mail", tags)
+    tags.append("y")
+    assert job.args == [["x"]]
+
+
+def test_a_client_that_is_kept_learns_of_handlers_that_come_later(timed_jobs: DurableJobs) -> None:
+    client = timed_jobs.using(priority=3)
+    assert client.enqueue("later", 1).queue == "default"
+
+    @timed_jobs.handler(queue="slow")
+    def later(number: int) -> None:
+        del number
+
+    assert client.enqueue("later", 1).queue == "slow"
+    with pytest.raises(ArgumentsError):
+        client.enqueue("later")
+
+
+def test_a_client_that_is_kept_writes_meta_as_it_is_at_each_enqueue(timed_jobs: DurableJobs, mail: Any) -> None:
+    meta = {"trace": 1}
+    client = timed_jobs.using(meta=meta)
+    client.enqueue("mail", "a@b.c", "hi")
+    meta["trace"] = 2
+    assert client.enqueue("mail", "a@b.c", "hi").meta == {"trace": 2}
 
 
 def test_a_typed_enqueue_takes_what_its_handler_chose(timed_jobs: DurableJobs, mail: Any) -> None:

@@ -11,10 +11,10 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..clock import SystemClock
 from ..errors import ArgumentsError, DurableJobsError
 from .errors import ExitCode, Refusal, code_of
 from .json_text import BadJSON, parse_json
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 @contextmanager
 def checked_batch(source: str, client: Client, handler: str | None) -> Iterator[Batch]:
     """Yield the checked jobs of a file, or of stdin for `-`. Raises `Refusal` with the line's number and column."""
-    now = datetime.now(UTC)
+    now = SystemClock().now_text()
     count = 0
     with SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", errors="surrogatepass") as rows:
         with _opened(source) as lines, progress("checking") as advance:
@@ -93,7 +93,7 @@ def _opened(source: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _checked_line(number: int, line: bytes, client: Client, handler: str | None, now: datetime) -> NewJob:
+def _checked_line(number: int, line: bytes, client: Client, handler: str | None, now: str) -> NewJob:
     try:
         item = parse_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         return _new_job(item, client, handler, now)
@@ -106,7 +106,7 @@ def _checked_line(number: int, line: bytes, client: Client, handler: str | None,
         raise Refusal(f"line {number}: {error}; nothing was stored", code_of(error)) from None
 
 
-def _new_job(item: Any, client: Client, handler: str | None, now: datetime) -> NewJob:
+def _new_job(item: Any, client: Client, handler: str | None, now: str) -> NewJob:
     if not isinstance(item, dict):
         raise ArgumentsError("", f'must be an object such as {{"handler": "mail", "args": []}}, not {_kind(item)}')
     for key in item:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import SystemClock
 from .batch import checked_batch, store_batch
 from .commands import Command
 from .json_text import json_argument, json_from
@@ -155,7 +155,7 @@ def _collect(argument: str, args: list[Any], kwargs: dict[str, Any]) -> None:
 
 
 def _enqueue_one(jobs: DurableJobs, client: Client, handler: str, args: list[Any], kwargs: dict[str, Any]) -> Job:
-    client.new_job(handler, args, kwargs, datetime.now(UTC))  # a mistake must not even create the file
+    client.new_job(handler, args, kwargs, SystemClock().now_text())  # a mistake must not even create the file
     open_and_say(jobs)
     job = client.enqueue(handler, *args, **kwargs)
     if job.is_duplicate:

@@ -158,7 +158,7 @@ class Store:
     def peek(self) -> tuple[bool, datetime | None]:
         """Return whether a job is pending or due, and when the next scheduled one is due; takes no lock."""
         with self._read() as connection:
-            has_work, next_due = claims.peek(connection, to_text(self.clock.now()))
+            has_work, next_due = claims.peek(connection, self.clock.now_text())
         return has_work, _readable(next_due)
 
     def _claim(self, connection: Connection, request: ClaimRequest, now: datetime) -> list[ClaimedJob]:
@@ -212,7 +212,7 @@ class Store:
                     taken = [vital.seat for vital in workers.vitals(connection) if vital.seat is not None]
                     seat = presence.take_seat(taken)
                 number = seat.number if seat is not None else None
-                worker_id = workers.register(connection, describe(number, to_text(self.clock.now())))
+                worker_id = workers.register(connection, describe(number, self.clock.now_text()))
                 if seat is not None:
                     seat.sign(worker_id)
         except BaseException:
@@ -259,12 +259,12 @@ class Store:
             orphans = rescues.orphans_of_worker(connection, worker.id)
             if not orphans and is_dead:
                 workers.unregister(connection, worker.id)
-            now = to_text(self.clock.now())
+            now = self.clock.now_text()
             return rescues.rescue(connection, orphans, started, max_crashes, now, cause)
 
     def rescue_strays(self, max_crashes: int, cause: str) -> list[Rescued]:
         """Give back a batch of running jobs whose lease has expired and whose worker is not even registered."""
-        now = to_text(self.clock.now())
+        now = self.clock.now_text()
         with self._read() as connection:
             if not rescues.orphans_of_nobody(connection, now):
                 return []

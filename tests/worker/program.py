@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from durablejobs import Backoff, DatabaseConfig, DurableJobs, JobDefaults, WorkerConfig, WorkerReport
+from durablejobs.clock import to_text
 from durablejobs.store import endings
 
 from . import handlers
@@ -34,6 +35,9 @@ class ShiftedClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=float(self._shift.read_text()))
+
+    def now_text(self) -> str:
+        return to_text(self.now())
 
     def monotonic(self) -> float:
         return self._system()
