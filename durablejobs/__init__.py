@@ -41,9 +41,10 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from .jobs import EnqueuedBatch, Job, JobError, JobFilter, QueueStatistics, WorkerRecord
-    from .outcomes import Cancel, Fail, Retry, Snooze
+    from .outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry, Snooze
+    from .report import WorkerReport
     from .statuses import Status
-    from .worker import Worker, WorkerReport
+    from .worker import Worker
 
 _HOMES = {
     "app": ("DurableJobs", "Handler"),
@@ -75,9 +76,10 @@ _HOMES = {
         "WaitTimeoutError",
     ),
     "jobs": ("EnqueuedBatch", "Job", "JobError", "JobFilter", "QueueStatistics", "WorkerRecord"),
-    "outcomes": ("Cancel", "Fail", "Retry", "Snooze"),
+    "outcomes": ("Cancel", "Fail", "JobCancelled", "JobTimeout", "Retry", "Snooze"),
+    "report": ("WorkerReport",),
     "statuses": ("Status",),
-    "worker": ("Worker", "WorkerReport"),
+    "worker": ("Worker",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -107,12 +109,14 @@ __all__ = [
     "Handler",
     "IllegalActError",
     "Job",
+    "JobCancelled",
     "JobCancelledError",
     "JobDefaults",
     "JobError",
     "JobFailedError",
     "JobFilter",
     "JobNotFoundError",
+    "JobTimeout",
     "QueueStatistics",
     "RegistrationError",
     "Retention",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from .backoff import BackoffRule
 from .client import Client, EnqueueOptions
@@ -15,8 +16,9 @@ from .executor import Executor
 from .jobs import EnqueuedBatch, Job, JobFilter, QueueStatistics
 from .reading import Reader
 from .registry import HandlerDefinition, HandlerOptions, Registry
+from .report import EndingListener, WorkerReport
 from .store import Store
-from .worker import EndingListener, Worker, WorkerReport
+from .worker import Worker
 
 if TYPE_CHECKING:
     from .doctor.findings import Finding
@@ -72,20 +74,25 @@ class DurableJobs:
         priority: int | None = None,
         max_attempts: int | None = None,
         backoff: BackoffRule | None = None,
+        timeout: float | None = None,
+        mode: Literal["thread", "process"] | None = None,
+        fresh: bool = False,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
 
     def handler(self, name: Any = None, /, **options: Any) -> Any:
         """Register a function as the handler of its jobs; without a name, under its own.
 
         Options are what its jobs get unless their enqueue says otherwise: queue, priority, max_attempts, backoff
-        (a `Backoff`, or a function of the attempt that returns seconds). Raises `RegistrationError`.
+        (a `Backoff`, or a function of the attempt that returns seconds), timeout. `mode="process"` runs them in child
+        processes, `fresh=True` each in a new one. Raises `RegistrationError`.
         """
+        module = sys._getframe(1).f_globals.get("__name__", "__main__")
         if callable(name):
-            return Handler(self, self._registry.register(None, name, HandlerOptions()))
+            return Handler(self, self._registry.register(None, name, HandlerOptions(), module))
         chosen = HandlerOptions(**checked_options(HandlerOptions, options))
 
         def decorate(function: Callable[P, R]) -> Handler[P, R]:
-            return Handler(self, self._registry.register(name, function, chosen))
+            return Handler(self, self._registry.register(name, function, chosen, module))
 
         return decorate
 

@@ -17,6 +17,7 @@ from .config import (
     checked_number,
     checked_options,
     checked_priority,
+    checked_timeout,
     checked_unique_key,
     parsed_job_id,
 )
@@ -39,6 +40,8 @@ class EnqueueOptions:
     priority: int | None = None
     """Higher runs sooner."""
     max_attempts: int | None = None
+    timeout: float | None = None
+    """How long a run may take, in seconds. None: what the handler says when it runs."""
     delay: float | timedelta | None = None
     """Not before so many seconds from now."""
     run_at: datetime | None = None
@@ -59,6 +62,8 @@ class EnqueueOptions:
             checked_priority(self.priority)
         if self.max_attempts is not None:
             checked_max_attempts(self.max_attempts)
+        if self.timeout is not None:
+            checked_timeout(self.timeout)
         if self.unique_key is not None:
             checked_unique_key(self.unique_key)
         if self.delay is not None and self.run_at is not None:
@@ -202,7 +207,7 @@ class Client:
             run_at="",
             max_attempts=_first(chosen.max_attempts, own.max_attempts, defaults.max_attempts),
             unique_key=chosen.unique_key,
-            timeout=None,
+            timeout=None if chosen.timeout is None else float(chosen.timeout),
             meta="{}" if chosen.meta is None else encode_json(dict(chosen.meta), "meta", defaults.args_limit),
             created_at="",
         )

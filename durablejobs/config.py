@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from .backoff import Backoff, BackoffRule
+from .backoff import LONGEST_DELAY, Backoff, BackoffRule
 from .errors import ConfigurationError
 
 DAY: Final = 24 * 3600.0
@@ -52,6 +52,11 @@ def checked_priority(value: object) -> int:
 def checked_max_attempts(value: object) -> int:
     """Return max_attempts: 1 to 1,000,000."""
     return checked_integer(value, "max_attempts", 1, 1_000_000)
+
+
+def checked_timeout(value: object) -> float:
+    """Return a timeout: a thousandth of a second to 366 days."""
+    return float(checked_number(value, "timeout", 0.001, LONGEST_DELAY))
 
 
 def checked_unique_key(value: object) -> str:
@@ -95,6 +100,8 @@ class JobDefaults:
     max_attempts: int = 20
     """Runs in all, the first one included; crashes of the worker are not counted."""
     backoff: BackoffRule = field(default_factory=Backoff)
+    timeout: float | None = None
+    """How long a run may take; None: as long as it likes."""
     args_limit: int = 1024 * 1024
     """Most bytes of JSON for args, kwargs, and meta, each."""
     result_limit: int = 1024 * 1024
@@ -104,6 +111,8 @@ class JobDefaults:
         checked_name(self.queue, "queue")
         checked_priority(self.priority)
         checked_max_attempts(self.max_attempts)
+        if self.timeout is not None:
+            checked_timeout(self.timeout)
         checked_integer(self.args_limit, "args_limit", 2, 512 * 1024 * 1024)
         checked_integer(self.result_limit, "result_limit", 2, 512 * 1024 * 1024)
 
@@ -126,7 +135,15 @@ class WorkerConfig:
     """How a worker works."""
 
     concurrency: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Jobs that run at once; 1 runs one after another, by priority, then id."""
+    """Jobs that run at once in threads; 1 runs one after another, by priority, then id."""
+    async_concurrency: int = 100
+    """Jobs of `async def` handlers that run at once on the event loop."""
+    process_concurrency: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Jobs of `mode="process"` handlers that run at once, each in a child process."""
+    runs_per_child: int | None = None
+    """A child process is replaced by a new one after so many runs; None: never."""
+    kill_after: float = 5.0
+    """How long a child process may take to stop when it is asked to, before it is killed."""
     queues: str | None = None
     """`mail,default`: strict order; `mail=3,default=1`: weighted; None: all queues."""
     interval: float = 1.0
@@ -151,6 +168,11 @@ class WorkerConfig:
 
     def __post_init__(self) -> None:
         checked_integer(self.concurrency, "concurrency", 1, 1000)
+        checked_integer(self.async_concurrency, "async_concurrency", 1, 1000)
+        checked_integer(self.process_concurrency, "process_concurrency", 1, 1000)
+        if self.runs_per_child is not None:
+            checked_integer(self.runs_per_child, "runs_per_child", 1, _LARGEST_INTEGER)
+        checked_number(self.kill_after, "kill_after", 0, 3600)
         checked_number(self.interval, "interval", 0.01, 3600)
         checked_number(self.grace, "grace", 0, 7 * DAY)
         checked_number(self.lease, "lease", 1, DAY)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from contextvars import ContextVar
 from typing import Any
 
 from .jobs import ClaimedJob
+from .outcomes import JobCancelled
 
 _current: ContextVar[CurrentJob] = ContextVar("durablejobs_current_job")
 enter = _current.set
@@ -16,10 +18,13 @@ leave = _current.reset
 class CurrentJob:
     """The job that runs here, for its handler: `current_job()`."""
 
-    __slots__ = ("_claimed", "args", "kwargs")
+    __slots__ = ("_cancellations", "_claimed", "args", "kwargs")
 
-    def __init__(self, claimed: ClaimedJob, args: list[Any], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, claimed: ClaimedJob, args: list[Any], kwargs: dict[str, Any], cancellations: Set[int] = frozenset()
+    ) -> None:
         self._claimed = claimed
+        self._cancellations = cancellations
         self.args = args
         self.kwargs = kwargs
 
@@ -62,6 +67,16 @@ class CurrentJob:
     def meta(self) -> dict[str, Any]:
         """What the enqueuer gave along."""
         return self._claimed.decoded_meta()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has asked this job to stop; known within a second."""
+        return self._claimed.id in self._cancellations
+
+    def check_cancelled(self) -> None:
+        """Raise `JobCancelled` if somebody has asked this job to stop; let it through, and the job ends cancelled."""
+        if self.cancelled:
+            raise JobCancelled
 
     def __repr__(self) -> str:
         return f"<CurrentJob {self.id} {self.handler} attempt {self.attempt}>"

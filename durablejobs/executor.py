@@ -1,12 +1,15 @@
-"""Runs one claimed job and returns what it came to. Knows no store.
+"""Runs one claimed job and returns what it came to. Knows no store, no thread and no process.
 
 A run is a pipeline of named steps over one value: prepare (resolve the handler, decode the arguments), call,
-conclude. Every way out is an `Outcome`; nothing that a handler does or raises escapes as an exception.
+conclude. Every way out is an `Outcome`; nothing that a handler does or raises escapes as an exception. Where it runs
+differs in the call alone, which the lanes bring along: one that can be interrupted, or one that is awaited.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from . import current
@@ -19,11 +22,14 @@ from .failures import LONGEST_MESSAGE, cut, safe_text, safe_traceback, storable
 from .jobs import ClaimedJob
 from .outcomes import (
     Cancel,
+    Crashed,
     Errored,
     Fail,
     Failure,
     GaveUp,
     HandlerSignal,
+    JobCancelled,
+    JobTimeout,
     Outcome,
     Retry,
     Snooze,
@@ -31,11 +37,17 @@ from .outcomes import (
     Stopped,
     Succeeded,
 )
-from .registry import HandlerDefinition, Registry
+from .registry import HandlerDefinition, Mode, Registry
 
 log = logging.getLogger("durablejobs.executor")
 
 _WITHOUT_RESULT: Final = Succeeded(None)
+CANCELLED: Final = Stopped(Failure("cancel", "stopped because it was asked to"))
+"""The outcome of a run that stopped, or never began, because somebody asked for it."""
+
+Call = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
+"""Calls a function with its arguments, in a way that can be interrupted."""
+AsyncCall = Callable[[Callable[..., Awaitable[Any]], Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
 
 
 class Run(NamedTuple):
@@ -52,15 +64,52 @@ class Executor:
     def __init__(self, registry: Registry, defaults: JobDefaults) -> None:
         self._registry = registry
         self._defaults = defaults
+        self.cancellations: set[int] = set()
+        """The ids of the jobs that are to stop; their handlers see it in `current_job().cancelled`."""
 
-    def run(self, job: ClaimedJob) -> Outcome:
+    def run(self, job: ClaimedJob, call: Call | None = None) -> Outcome:
         """Run the job's handler to its end and return what it came to; never raises."""
         try:
             prepared = self._prepare(job)
-            return self._call(prepared) if isinstance(prepared, Run) else prepared
+            return self._call(prepared, call) if isinstance(prepared, Run) else prepared
         except BaseException as error:  # noqa: BLE001 - a handler's own signal class that raises when it is read
-            failure = Failure("exception", safe_text(error), safe_traceback(error))
-            return Errored(failure, delay_after(self._defaults.backoff, max(1, job.attempt - job.crashes)))
+            return self._unforeseen(error, job)
+
+    async def run_async(self, job: ClaimedJob, call: AsyncCall) -> Outcome:
+        """The same for a handler that is awaited."""
+        try:
+            prepared = self._prepare(job)
+            return await self._await(prepared, call) if isinstance(prepared, Run) else prepared
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self._unforeseen(error, job)
+
+    def handlers_of(self, mode: Mode) -> list[HandlerDefinition]:
+        """Return the handlers that run like this."""
+        return self._registry.of_mode(mode)
+
+    def timeout_of(self, job: ClaimedJob) -> float | None:
+        """Return how long a run of this job may take: the job's own word, else its handler's, else the default."""
+        if job.timeout is not None:
+            return job.timeout
+        definition = self._registry.find(job.handler)
+        own = definition.options.timeout if definition is not None else None
+        return self._defaults.timeout if own is None else own
+
+    def timed_out(self, job: ClaimedJob, how: str = "", traceback: str | None = None) -> Outcome:
+        """Return the outcome of a run that took too long; `how` tells what came of that."""
+        failure = Failure("timeout", f"ran longer than its timeout of {self.timeout_of(job):g} s{how}", traceback)
+        return Errored(failure, self._backoff(job))
+
+    def crashed(self, job: ClaimedJob, cause: str, max_crashes: int) -> Outcome:
+        """Return the outcome of a run whose child process died."""
+        crashes = job.crashes + 1
+        gives_up = crashes >= max_crashes
+        count = f"; stopped after {crashes} crashes" if gives_up else f" (crash {crashes})"
+        return Crashed(Failure("crash", f"{cause} while it ran this job{count}"), gives_up)
+
+    def _unforeseen(self, error: BaseException, job: ClaimedJob) -> Outcome:
+        failure = Failure("exception", safe_text(error), safe_traceback(error))
+        return Errored(failure, delay_after(self._defaults.backoff, _spent(job)))
 
     def _prepare(self, job: ClaimedJob) -> Run | Outcome:
         """Return the run, or the outcome of a job that cannot be called."""
@@ -72,13 +121,24 @@ class Executor:
             args, kwargs = job.decoded_args(), job.decoded_kwargs()
         except (ValueError, TypeError, RecursionError) as error:
             return GaveUp(Failure("bad_arguments", f"args or kwargs in the row cannot be read: {safe_text(error)}"))
-        return Run(job, definition, CurrentJob(job, args, kwargs))
+        return Run(job, definition, CurrentJob(job, args, kwargs, self.cancellations))
 
-    def _call(self, run: Run) -> Outcome:
+    def _call(self, run: Run, call: Call | None) -> Outcome:
+        token = current.enter(run.current)
+        function, args, kwargs = run.definition.function, run.current.args, run.current.kwargs
+        try:
+            result = function(*args, **kwargs) if call is None else call(function, args, kwargs)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and all: a job must not end its worker
+            return self._ended_by(error, run)
+        finally:
+            current.leave(token)
+        return self._returned(result, run)
+
+    async def _await(self, run: Run, call: AsyncCall) -> Outcome:
         token = current.enter(run.current)
         try:
-            result = run.definition.function(*run.current.args, **run.current.kwargs)
-        except BaseException as error:  # noqa: BLE001 - SystemExit and all: a job must not end its worker
+            result = await call(run.definition.function, run.current.args, run.current.kwargs)
+        except BaseException as error:  # noqa: BLE001 - as above
             return self._ended_by(error, run)
         finally:
             current.leave(token)
@@ -88,6 +148,10 @@ class Executor:
         """The handler has run, so it is never run again for a result that cannot be stored."""
         if result is None:
             return _WITHOUT_RESULT
+        if inspect.iscoroutine(result):
+            result.close()
+            reason = "the handler returned a coroutine that nobody awaits; register the async def itself"
+            return GaveUp(Failure("not_awaited", reason))
         try:
             return Succeeded(encode_json(result, "result", self._defaults.result_limit))
         except BaseException as error:  # noqa: BLE001 - a class of the handler's may raise anything when it is read
@@ -107,20 +171,38 @@ class Executor:
                 return Stopped(Failure("cancel", cut(storable(error.reason))))
             case Retry():
                 reason = cut(storable(error.reason)) or "the handler asked for another attempt"
-                return Errored(Failure("retry", reason), self._backoff(run) if error.delay is None else error.delay)
+                return Errored(Failure("retry", reason), self._backoff(run.job) if error.delay is None else error.delay)
             case HandlerSignal():
-                return Errored(Failure("exception", safe_text(error)), self._backoff(run))
+                return Errored(Failure("exception", safe_text(error)), self._backoff(run.job))
+            case JobCancelled():
+                return CANCELLED
             case _:
                 return self._failed_by(error, run)
 
     def _failed_by(self, error: BaseException, run: Run) -> Outcome:
+        if _is_from_timeout(error) and self.timeout_of(run.job) is not None:
+            return self.timed_out(run.job, traceback=safe_traceback(error))
         if isinstance(error, TypeError):  # did the call itself not fit? then another attempt cannot help
             try:
                 run.definition.check_arguments(run.current.args, run.current.kwargs)
             except ArgumentsError as mismatch:
                 return GaveUp(Failure("bad_arguments", str(mismatch)))
-        return Errored(Failure("exception", safe_text(error), safe_traceback(error)), self._backoff(run))
+        return Errored(Failure("exception", safe_text(error), safe_traceback(error)), self._backoff(run.job))
 
-    def _backoff(self, run: Run) -> float:
-        spent = max(1, run.job.attempt - run.job.crashes)
-        return delay_after(run.definition.options.backoff or self._defaults.backoff, spent)
+    def _backoff(self, job: ClaimedJob) -> float:
+        definition = self._registry.find(job.handler)
+        own = definition.options.backoff if definition is not None else None
+        return delay_after(own or self._defaults.backoff, _spent(job))
+
+
+def _spent(job: ClaimedJob) -> int:
+    return max(1, job.attempt - job.crashes)
+
+
+def _is_from_timeout(error: BaseException | None) -> bool:
+    """Whether this is a `JobTimeout`, or what a handler's cleaning up, or a library, made of one."""
+    for _ in range(100):  # a chain may be a ring
+        if error is None or isinstance(error, JobTimeout):
+            return error is not None
+        error = error.__cause__ or error.__context__
+    return False

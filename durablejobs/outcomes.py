@@ -8,6 +8,9 @@
 | raises `Fail(reason)`     | `GaveUp`    | failed, at once                                          |
 | raises `Snooze(delay)`    | `Snoozed`   | scheduled, without spending the attempt                  |
 | raises `Cancel(reason)`   | `Stopped`   | cancelled                                                |
+| runs into its timeout     | `Errored`   | as after any exception                                   |
+| stops because it is asked | `Stopped`   | cancelled                                                |
+| ends its child process    | `Crashed`   | pending again; failed after `max_crashes`                |
 """
 
 from __future__ import annotations
@@ -57,6 +60,17 @@ class Cancel(HandlerSignal):
         super().__init__(reason)
 
 
+class JobTimeout(BaseException):
+    """Raised in a handler that has run longer than its timeout; one that catches it should clean up and end.
+
+    Like `asyncio.CancelledError` not an `Exception`, so that `except Exception` in a handler does not eat it.
+    """
+
+
+class JobCancelled(BaseException):
+    """Raised in a handler whose job is to stop: by `check_cancelled()`, and in a child process by itself."""
+
+
 def _checked_delay(what: str, delay: object) -> float:
     if not isinstance(delay, int | float) or math.isnan(delay) or not 0 <= delay <= LONGEST_DELAY:
         raise ConfigurationError(f"{what} delay", f"must be 0 to {LONGEST_DELAY:g} seconds, not {delay!r}")
@@ -74,7 +88,7 @@ class Failure:
     """What went wrong in one attempt, as text that is safe to store and to show."""
 
     kind: str
-    """`exception`, `retry`, `fail`, `unknown_handler`, `bad_arguments`, `cancel` or `crash`."""
+    """`exception`, `retry`, `fail`, `timeout`, `unknown_handler`, `bad_arguments`, `not_awaited`, `cancel`, `crash`."""
     message: str
     traceback: str | None = None
 
@@ -108,4 +122,13 @@ class Stopped:
     failure: Failure
 
 
-Outcome = Succeeded | Errored | GaveUp | Snoozed | Stopped
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The child process that ran the job died; the attempt is not spent."""
+
+    failure: Failure
+    gives_up: bool
+    """Whether that was one crash too many."""
+
+
+Outcome = Succeeded | Errored | GaveUp | Snoozed | Stopped | Crashed

@@ -7,13 +7,24 @@ arguments, not the code that runs.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from .backoff import BackoffRule
-from .config import checked_max_attempts, checked_name, checked_priority
+from .config import checked_max_attempts, checked_name, checked_priority, checked_timeout
 from .errors import ArgumentsError, ConfigurationError, RegistrationError, UnknownHandlerError
+
+
+class Mode(StrEnum):
+    """How a handler's jobs run."""
+
+    THREAD = "thread"
+    ASYNC = "async"
+    """On the worker's event loop: each `async def`, by itself."""
+    PROCESS = "process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,11 @@ class HandlerOptions:
     priority: int | None = None
     max_attempts: int | None = None
     backoff: BackoffRule | None = None
+    timeout: float | None = None
+    mode: str | None = None
+    """`thread` (the default) or `process`; an `async def` runs on the event loop by itself."""
+    fresh: bool = False
+    """With `mode="process"`: each job gets a new child process."""
 
     def __post_init__(self) -> None:
         if self.queue is not None:
@@ -34,6 +50,14 @@ class HandlerOptions:
             checked_max_attempts(self.max_attempts)
         if self.backoff is not None and not callable(self.backoff):
             raise ConfigurationError("backoff", f"must be a Backoff or a function of the attempt, not {self.backoff!r}")
+        if self.timeout is not None:
+            checked_timeout(self.timeout)
+        if self.mode not in (None, Mode.THREAD, Mode.PROCESS):
+            raise ConfigurationError("mode", f"must be 'thread' or 'process', not {self.mode!r}")
+        if not isinstance(self.fresh, bool):
+            raise ConfigurationError("fresh", f"must be True or False, not {self.fresh!r}")
+        if self.fresh and self.mode != Mode.PROCESS:
+            raise ConfigurationError("fresh", "is for mode='process' only: it asks for a new child process")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +67,9 @@ class HandlerDefinition:
     name: str
     function: Callable[..., Any]
     options: HandlerOptions = field(default_factory=HandlerOptions)
+    mode: Mode = Mode.THREAD
+    module: str = "__main__"
+    """The module that registered it: what a child process imports."""
     signature: inspect.Signature | None = None
     positional_counts: range = range(0)
     """How many positional args it takes when there are no others: known without binding, which takes microseconds."""
@@ -69,8 +96,10 @@ class Registry:
     def __init__(self) -> None:
         self._handlers: dict[str, HandlerDefinition] = {}
 
-    def register(self, name: str | None, function: Callable[..., Any], options: HandlerOptions) -> HandlerDefinition:
-        """Add a handler; without a name, under its function's own.
+    def register(
+        self, name: str | None, function: Callable[..., Any], options: HandlerOptions, module: str = "__main__"
+    ) -> HandlerDefinition:
+        """Add a handler; without a name, under its function's own. `module` is where this happens.
 
         Raises `RegistrationError` for what cannot be run, and for a name that is taken, naming both places.
         """
@@ -81,8 +110,11 @@ class Registry:
         except ConfigurationError as error:
             raise RegistrationError(str(error)) from None
         _refuse_what_cannot_run(name, function)
+        mode = _mode(name, function, options)
+        if mode is Mode.PROCESS:
+            _refuse_what_no_child_finds(name, function, module)
         signature = _signature(function)
-        definition = HandlerDefinition(name, function, options, signature, _positional_counts(signature))
+        definition = HandlerDefinition(name, function, options, mode, module, signature, _positional_counts(signature))
         if name in self._handlers:
             raise RegistrationError(
                 f"two handlers are named '{name}': {self._handlers[name].place} and {definition.place}; "
@@ -107,6 +139,10 @@ class Registry:
         """The names, sorted."""
         return sorted(self._handlers)
 
+    def of_mode(self, mode: Mode) -> list[HandlerDefinition]:
+        """Return the handlers that run like this."""
+        return [definition for definition in self._handlers.values() if definition.mode is mode]
+
     def __len__(self) -> int:
         return len(self._handlers)
 
@@ -123,12 +159,37 @@ def _refuse_what_cannot_run(name: str, function: object) -> None:
         raise RegistrationError(f"handler '{name}' is a class; register a function")
     if not callable(function):
         raise RegistrationError(f"handler '{name}' is not a function but {type(function).__name__}")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise RegistrationError(
-            f"handler '{name}' is async, which is not supported yet; write a plain function that calls asyncio.run(…)"
-        )
-    if inspect.isgeneratorfunction(function):
+    if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
         raise RegistrationError(f"handler '{name}' is a generator, its body would never run; return instead of yield")
+
+
+def _is(kind: Callable[[object], bool], function: object) -> bool:
+    """Whether a function, or the `__call__` of an object that is called like one, is of this kind."""
+    return kind(function) or kind(getattr(function, "__call__", None))  # noqa: B004 - the method itself is wanted
+
+
+def _mode(name: str, function: Callable[..., Any], options: HandlerOptions) -> Mode:
+    if not _is(inspect.iscoroutinefunction, function):
+        return Mode(options.mode or Mode.THREAD)
+    if options.mode is not None:
+        raise RegistrationError(
+            f"handler '{name}' is async, so it runs on the event loop and takes no mode; "
+            f"for mode='{options.mode}' write a plain function that calls asyncio.run(…)"
+        )
+    return Mode.ASYNC
+
+
+def _refuse_what_no_child_finds(name: str, function: Callable[..., Any], module: str) -> None:
+    """A child process imports the module; it knows nothing of what was made inside of functions, or typed in."""
+    if "<locals>" in getattr(function, "__qualname__", ""):
+        raise RegistrationError(
+            f"handler '{name}' is defined inside of a function, where a child process cannot find it; "
+            f"define and register it at the top level of a module"
+        )
+    if module == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+        raise RegistrationError(
+            f"handler '{name}' is typed in, a child process cannot import it; write it into a file for mode='process'"
+        )
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:

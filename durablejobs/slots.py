@@ -1,53 +1,73 @@
-"""The threads of a worker that run jobs, several at once."""
+"""The threads of a worker that run jobs, several at once: by themselves, or each with a child process."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence, Set
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Final, Protocol
 
 from .clock import Clock
+from .executor import CANCELLED
 from .jobs import ClaimedJob
+from .lane import Ledger, Mark, Wake
 from .outcomes import Outcome
 from .store.endings import Ending
 
 
-class Marks(Protocol):
-    """Where the slots note what they run, for those who come after a crash."""
+class Runner(Protocol):
+    """Runs the jobs of one slot, one after another, in its thread."""
 
-    def mark(self, slot: int, job_id: int) -> None: ...
+    def run(self, job: ClaimedJob) -> Outcome | None:
+        """Run a job to its end; None: it could not be begun."""
+        ...
+
+    def cancel(self, job_id: int) -> None:
+        """Make the job stop, if it is the one that runs; called from another thread."""
+        ...
+
+    def stop(self) -> None:
+        """Give up what runs, where that is possible; called from another thread."""
+        ...
+
+    def close(self) -> None:
+        """Clean up after the last job."""
+        ...
 
 
-class ThreadSlots:
-    """A fixed number of threads that take claimed jobs in their order and leave endings.
+class ThreadSlots(Ledger):
+    """A fixed number of threads, each with its runner, that take claimed jobs in their order and leave endings.
 
     `wake` is called after each run. The threads are daemons: one that never returns cannot keep the process alive.
+    Jobs whose ids are in `cancellations` when their turn comes are not begun. `patience` is how long `stop` waits.
     """
 
     def __init__(
         self,
-        count: int,
-        run: Callable[[ClaimedJob], Outcome],
-        marks: Marks | None,
+        runners: Sequence[Runner],
+        mark: Mark,
         clock: Clock,
-        wake: Callable[[], None],
+        wake: Wake,
+        cancellations: Set[int] = frozenset(),
+        patience: float = 0.0,
     ) -> None:
-        self.count = count
-        self._run = run
-        self._marks = marks
+        super().__init__()
+        self.count: Final = len(runners)
+        self._runners = runners
+        self._mark = mark
         self._clock = clock
         self._wake = wake
+        self._cancellations = cancellations
+        self._patience = patience
         self._ready: SimpleQueue[ClaimedJob | None] = SimpleQueue()
-        self._running: list[ClaimedJob | None] = [None] * count
-        self._finished: deque[Ending] = deque()
-        self._unfinished = 0
+        self._running: list[ClaimedJob | None] = [None] * self.count
+        self._is_stopped = False
         self.last_submit = clock.monotonic()
-        """When a thread last began a job, or was given one, by the monotonic clock."""
+        """When a thread was last given a job, by the monotonic clock."""
         self._threads = [
             threading.Thread(target=self._serve, args=(slot,), name=f"durablejobs-slot-{slot}", daemon=True)
-            for slot in range(count)
+            for slot in range(self.count)
         ]
 
     def start(self) -> None:
@@ -63,12 +83,6 @@ class ThreadSlots:
             self._unfinished += 1
             self._ready.put(job)
 
-    def take_finished(self) -> list[Ending]:
-        """Return the endings that nobody has taken yet."""
-        finished = [self._finished.popleft() for _ in range(len(self._finished))]
-        self._unfinished -= len(finished)
-        return finished
-
     def take_unstarted(self) -> list[ClaimedJob]:
         """Take back the jobs that no thread has begun."""
         unstarted: list[ClaimedJob] = []
@@ -82,43 +96,49 @@ class ThreadSlots:
                 unstarted.append(job)
 
     @property
-    def unfinished(self) -> int:
-        """Jobs handed over whose endings nobody has taken."""
-        return self._unfinished
-
-    @property
     def waiting(self) -> int:
         """Jobs that no thread has begun."""
         return self._ready.qsize()
-
-    @property
-    def in_flight(self) -> int:
-        """Jobs that wait or run."""
-        return self._unfinished - len(self._finished)
 
     def running(self) -> list[ClaimedJob]:
         """Return the jobs that run at this moment."""
         return [job for job in self._running if job is not None]
 
+    def cancel(self, job_ids: Set[int]) -> None:
+        """Make those that run stop."""
+        for job, runner in zip(self._running, self._runners, strict=True):
+            if job is not None and job.id in job_ids:
+                runner.cancel(job.id)
+
     def stop(self) -> None:
-        """Let each thread end after the job it runs."""
-        for _ in self._threads:
+        """Let each thread end after the job it runs; what can be stopped is stopped."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        for runner in self._runners:
             self._ready.put(None)
+            runner.stop()
+        until = time.monotonic() + self._patience
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _serve(self, slot: int) -> None:
-        mark = self._marks.mark if self._marks is not None else _no_mark
+        run, mark = self._runners[slot].run, self._mark
         while (job := self._ready.get()) is not None:
             self._running[slot] = job
             mark(slot, job.id)
             started_at = self._clock.now_text()
-            outcome = self._run(job)
+            outcome = run(job) if job.id not in self._cancellations else CANCELLED
             ended_at = self._clock.now_text()
             started_at = min(started_at, ended_at)  # somebody may have set the clock back meanwhile
             mark(slot, 0)
             self._running[slot] = None
-            self._finished.append(Ending(job, outcome, started_at, ended_at))
+            if outcome is not None:
+                self._finished.append(Ending(job, outcome, started_at, ended_at))
+            else:
+                self._ready.put(job)
             self._wake()
-
-
-def _no_mark(slot: int, job_id: int) -> None:
-    pass
+            if outcome is None:
+                break
+        self._runners[slot].close()

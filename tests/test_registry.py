@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from durablejobs import ArgumentsError, Backoff, ConfigurationError, DurableJobs, RegistrationError, UnknownHandlerError
-from durablejobs.registry import HandlerOptions, Registry
+from durablejobs.registry import HandlerOptions, Mode, Registry
 
 
 def greet(name: str, *, loudly: bool = False) -> str:
@@ -72,8 +73,7 @@ def test_two_handlers_under_one_name_are_refused_naming_both_places(registry: Re
 @pytest.mark.parametrize(
     ("function", "problem"),
     [
-        (greet_later, "async, which is not supported yet"),
-        (greet_again_and_again, "async, which is not supported yet"),
+        (greet_again_and_again, "is a generator, its body would never run"),
         (greet_all, "is a generator, its body would never run"),
         (Greeter, "is a class; register a function"),
         ("greet", "is not a function but str"),
@@ -81,9 +81,61 @@ def test_two_handlers_under_one_name_are_refused_naming_both_places(registry: Re
     ],
 )
 def test_what_would_never_run_is_refused(registry: Registry, function: Any, problem: str) -> None:
-    with pytest.raises(RegistrationError, match=f"handler 'x' {problem}|handler 'x' is {problem}"):
+    with pytest.raises(RegistrationError, match=f"handler 'x' {problem}"):
         registry.register("x", function, HandlerOptions())
     assert len(registry) == 0
+
+
+class LateGreeter:
+    async def __call__(self, name: str) -> None:
+        pass
+
+
+def test_a_function_runs_in_a_thread_or_as_it_says_and_an_async_def_on_the_event_loop(registry: Registry) -> None:
+    assert registry.register("a", greet, HandlerOptions()).mode is Mode.THREAD
+    assert registry.register("b", greet, HandlerOptions(mode="thread")).mode is Mode.THREAD
+    assert registry.register("c", greet, HandlerOptions(mode="process")).mode is Mode.PROCESS
+    for number, function in enumerate([greet_later, functools.partial(greet_later, "a"), LateGreeter()]):
+        assert registry.register(f"d{number}", function, HandlerOptions()).mode is Mode.ASYNC
+    assert [definition.name for definition in registry.of_mode(Mode.PROCESS)] == ["c"]
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_an_async_def_takes_no_mode(registry: Registry, mode: str) -> None:
+    with pytest.raises(RegistrationError, match=f"for mode='{mode}' write a plain function that calls asyncio.run"):
+        registry.register("x", greet_later, HandlerOptions(mode=mode))
+
+
+def test_what_a_child_process_cannot_find_is_refused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def local() -> None:
+        pass
+
+    process = HandlerOptions(mode="process")
+    with pytest.raises(RegistrationError, match="'x' is defined inside of a function, where a child process cannot"):
+        registry.register("x", local, process)
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    with pytest.raises(RegistrationError, match="'x' is typed in, a child process cannot import it"):
+        registry.register("x", greet, process, module="__main__")
+    assert registry.register("x", greet, process, module="shop.tasks").module == "shop.tasks"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"mode": "fork"}, "mode: must be 'thread' or 'process', not 'fork'"),
+        ({"mode": "async"}, "mode: must be 'thread' or 'process', not 'async'"),
+        ({"timeout": 0}, "timeout: must be a number from 0.001"),
+        ({"timeout": -1}, "timeout: must be a number"),
+        ({"timeout": float("nan")}, "timeout: must be a number"),
+        ({"timeout": 1e300}, "timeout: must be a number"),
+        ({"timeout": "1"}, "timeout: must be a number"),
+        ({"fresh": True}, "fresh: is for mode='process' only"),
+        ({"fresh": 1, "mode": "process"}, "fresh: must be True or False"),
+    ],
+)
+def test_options_out_of_their_bounds_are_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(problem)):
+        HandlerOptions(**options)
 
 
 @pytest.mark.parametrize("function", [lambda name: name, functools.partial(greet, loudly=True), Greeter()])

@@ -10,7 +10,7 @@ import pytest
 
 from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob
-from durablejobs.outcomes import Outcome, Succeeded
+from durablejobs.outcomes import Outcome, Stopped, Succeeded
 from durablejobs.slots import ThreadSlots
 
 from .clocks import ManualClock
@@ -35,12 +35,26 @@ class Handlers:
         self.begun: SimpleQueue[int] = SimpleQueue()
         self._may_end: SimpleQueue[None] = SimpleQueue()
         self.is_free = False
+        self.cannot_begin = False
+        self.cancelled: list[int] = []
+        self.closed = 0
 
-    def run(self, job: ClaimedJob) -> Outcome:
+    def run(self, job: ClaimedJob) -> Outcome | None:
+        if self.cannot_begin:
+            return None
         self.begun.put(job.id)
         if not self.is_free:
             self._may_end.get(timeout=PATIENCE)
         return Succeeded(str(job.id))
+
+    def cancel(self, job_id: int) -> None:
+        self.cancelled.append(job_id)
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed += 1
 
     def end(self, count: int = 1) -> None:
         for _ in range(count):
@@ -86,7 +100,7 @@ def start_slots(
     started: list[ThreadSlots] = []
 
     def start(count: int) -> ThreadSlots:
-        slots = ThreadSlots(count, handlers.run, marks, clock, woken.release)
+        slots = ThreadSlots([handlers] * count, marks.mark, clock, woken.release)
         slots.start()
         started.append(slots)
         return slots
@@ -210,16 +224,6 @@ def test_jobs_that_only_wait_are_not_marked(start_slots: StartSlots, handlers: H
     assert set(marks.now.values()) == {1}
 
 
-def test_slots_work_without_marks(handlers: Handlers, woken: threading.Semaphore, clock: ManualClock) -> None:
-    handlers.is_free = True
-    slots = ThreadSlots(1, handlers.run, None, clock, woken.release)
-    slots.start()
-    slots.submit([claimed(1)])
-    wait_for(woken, 1)
-    slots.stop()
-    assert len(slots.take_finished()) == 1
-
-
 def test_last_submit_moves_when_jobs_are_handed_over(
     start_slots: StartSlots, handlers: Handlers, woken: threading.Semaphore, clock: ManualClock
 ) -> None:
@@ -234,11 +238,11 @@ def test_last_submit_moves_when_jobs_are_handed_over(
 
 
 def test_after_stop_each_thread_ends_after_what_was_handed_over_before(
-    handlers: Handlers, woken: threading.Semaphore, clock: ManualClock
+    handlers: Handlers, marks: Marks, woken: threading.Semaphore, clock: ManualClock
 ) -> None:
     handlers.is_free = True
     before = set(threading.enumerate())
-    slots = ThreadSlots(3, handlers.run, None, clock, woken.release)
+    slots = ThreadSlots([handlers] * 3, marks.mark, clock, woken.release)
     slots.start()
     threads = set(threading.enumerate()) - before
     slots.submit(claimed_many(50))
@@ -247,6 +251,38 @@ def test_after_stop_each_thread_ends_after_what_was_handed_over_before(
         thread.join(PATIENCE)
         assert not thread.is_alive()
     assert len(slots.take_finished()) == 50
+
+
+def test_a_job_that_is_cancelled_before_its_turn_is_not_begun(
+    handlers: Handlers, marks: Marks, woken: threading.Semaphore, clock: ManualClock
+) -> None:
+    handlers.is_free = True
+    slots = ThreadSlots([handlers], marks.mark, clock, woken.release, cancellations={2})
+    slots.start()
+    slots.submit(claimed_many(3))
+    wait_for(woken, 3)
+    slots.stop()
+    assert [type(ending.outcome) for ending in slots.take_finished()] == [Succeeded, Stopped, Succeeded]
+
+
+def test_only_the_slot_that_runs_the_job_is_told_to_cancel_it(start_slots: StartSlots, handlers: Handlers) -> None:
+    slots = start_slots(2)
+    slots.submit(claimed_many(3))
+    handlers.next_begun()
+    handlers.next_begun()
+    slots.cancel({2, 3, 9})
+    assert handlers.cancelled == [2]
+
+
+def test_a_job_that_cannot_be_begun_can_be_taken_back_and_its_slot_closes(
+    start_slots: StartSlots, handlers: Handlers, woken: threading.Semaphore
+) -> None:
+    handlers.cannot_begin = True
+    slots = start_slots(1)
+    slots.submit(claimed_many(1))
+    wait_for(woken, 1)
+    assert [job.id for job in slots.take_unstarted()] == [1]
+    assert (slots.take_finished(), slots.unfinished, slots.running()) == ([], 0, [])
 
 
 def test_a_handler_that_never_returns_cannot_keep_the_process_alive(run_python: RunPython) -> None:
@@ -258,13 +294,18 @@ from durablejobs.slots import ThreadSlots
 
 begun = threading.Event()
 
-def run(job):
-    begun.set()
-    threading.Event().wait()
+class Runner:
+    def run(self, job):
+        begun.set()
+        threading.Event().wait()
 
-slots = ThreadSlots(1, run, None, SystemClock(), lambda: None)
+    def stop(self):
+        pass
+
+slots = ThreadSlots([Runner()], lambda slot, job_id: None, SystemClock(), lambda: None)
 slots.start()
 slots.submit([ClaimedJob(1, 1, "mail", "default", "[]", "{}", 0, "", 1, 20, 0, None, "{}")])
 begun.wait()
+slots.stop()
 """
     assert run_python(code).returncode == 0

@@ -27,8 +27,8 @@ from .terminal import brief, counted, say
 
 if TYPE_CHECKING:
     from ..app import DurableJobs
+    from ..report import WorkerReport
     from ..store.endings import Ending
-    from ..worker import WorkerReport
 
 log: Final = logging.getLogger("durablejobs.worker")
 

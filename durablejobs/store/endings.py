@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Text, bindparam, case, func, insert, literal_
 
 from ..clock import from_text, to_text
 from ..jobs import ClaimedJob
-from ..outcomes import Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
+from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
 from ..statuses import FINAL, Status
 from .claims import IS_RUNNING
 from .hot import HotStatement, driver_of
@@ -124,9 +124,9 @@ def _not_settled(connection: Connection, endings: list[Ending]) -> list[ClaimedJ
     ]
 
 
-# A cancel that was requested while the job ran wins over another attempt.
-_is_cancelled: Final = jobs.c.cancel_requested_at.is_not(None) & (
-    bindparam("status", type_=Text) == literal_column("'scheduled'")
+# A cancel that was requested while the job ran wins over another run.
+_is_cancelled: Final = jobs.c.cancel_requested_at.is_not(None) & bindparam("status", type_=Text).in_(
+    [literal_column("'scheduled'"), literal_column("'pending'")]
 )
 
 _END_OTHERWISE: Final = HotStatement(
@@ -136,6 +136,7 @@ _END_OTHERWISE: Final = HotStatement(
         status=case((_is_cancelled, literal_column("'cancelled'")), else_=bindparam("status", type_=Text)),
         finished_at=case((_is_cancelled, bindparam("ended_at")), else_=bindparam("finished_at")),
         attempt=jobs.c.attempt - bindparam("unspent"),
+        crashes=jobs.c.crashes + bindparam("crashed"),
         run_at=bindparam("run_at"),
         error=func.coalesce(bindparam("error", type_=Text), jobs.c.error),
         started_at=bindparam("started_at"),
@@ -159,6 +160,7 @@ def _end_otherwise(connection: Connection, worker_id: int, ending: Ending) -> St
             "status": status.value,
             "ended_at": ended_at,
             "finished_at": ended_at if status in FINAL else None,
+            "crashed": 1 if isinstance(outcome, Crashed) else 0,
             "unspent": 1 if isinstance(outcome, Snoozed) else 0,
             "run_at": job.run_at if delay is None else _later(ended_at, delay),
             "error": failure.message[:ERROR_SHOWN] if failure else None,
@@ -179,6 +181,8 @@ def _consequence(job: ClaimedJob, outcome: Outcome) -> tuple[Status, float | Non
             return Status.SCHEDULED, delay
         case Errored(_, delay) if job.has_attempt_left:
             return Status.SCHEDULED, delay
+        case Crashed(_, gives_up):
+            return (Status.FAILED if gives_up else Status.PENDING), None
         case Errored() | GaveUp():
             return Status.FAILED, None
         case Stopped():

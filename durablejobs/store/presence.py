@@ -35,7 +35,9 @@ HAS_LOCKS: Final = find_spec("fcntl") is not None
 if HAS_LOCKS:
     import fcntl
 
-SEAT_BYTES: Final = 16 * 1024  # a multiple of every usual page size: seats are mapped one by one
+SEAT_BYTES: Final = (
+    32 * 1024
+)  # room for three lanes of 1,000 places; a multiple of every usual page size: seats are mapped one by one
 _HEADER_BYTES: Final = 8
 _ID: Final = struct.Struct("<q")
 MOST_SLOTS: Final = (SEAT_BYTES - _HEADER_BYTES) // _ID.size

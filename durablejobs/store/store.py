@@ -38,6 +38,8 @@ class ClaimRequest(NamedTuple):
     """Seconds."""
     quotas: tuple[int, ...] = ()
     """How many from each queue at first; what one leaves over goes to the others, in order. Empty: strict order."""
+    handlers: claims.HandlerFilter | None = None
+    """None: the jobs of all handlers."""
 
 
 class Turn(NamedTuple):
@@ -146,13 +148,16 @@ class Store:
 
     # The worker's turn
 
-    def turn(self, finished: Sequence[Ending], request: ClaimRequest) -> Turn:
-        """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync."""
+    def turn(self, finished: Sequence[Ending], *requests: ClaimRequest) -> Turn:
+        """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync.
+
+        There is a request for each lane of the worker, at least one.
+        """
         now = self.clock.now()
         with self._write() as connection:
-            settlement = endings.settle(connection, request.worker_id, finished)
+            settlement = endings.settle(connection, requests[0].worker_id, finished)
             claims.promote(connection, to_text(now))
-            claimed = self._claim(connection, request, now)
+            claimed = [job for request in requests for job in self._claim(connection, request, now)]
         return Turn(settlement, claimed)
 
     def peek(self) -> tuple[bool, datetime | None]:
@@ -165,7 +170,7 @@ class Store:
         now_text, lease = to_text(now), to_text(now + timedelta(seconds=request.lease))
         if not request.queues:
             queues = claims.pending_queues(connection) if request.most else []
-            return claims.claim(connection, queues, request.most, request.worker_id, now_text, lease)
+            return claims.claim(connection, queues, request.most, request.worker_id, now_text, lease, request.handlers)
         claimed: list[ClaimedJob] = []
         shares = [
             *zip(request.queues, request.quotas, strict=False),
@@ -174,7 +179,9 @@ class Store:
         for queue, quota in shares:
             wanted = min(quota, request.most - len(claimed))
             if wanted > 0:
-                claimed += claims.claim(connection, [queue], wanted, request.worker_id, now_text, lease)
+                claimed += claims.claim(
+                    connection, [queue], wanted, request.worker_id, now_text, lease, request.handlers
+                )
         return claimed
 
     def settle(self, worker_id: int, finished: Sequence[Ending]) -> Settlement:
@@ -192,6 +199,11 @@ class Store:
         with self._write() as connection:
             claimed = claims.claimed_by(connection, worker_id)
             return claims.release(connection, [job for job in claimed if job.id not in known])
+
+    def asked_to_stop(self, worker_id: int) -> set[int]:
+        """Return the ids of the jobs that this worker has claimed and that are to be cancelled."""
+        with self._read() as connection:
+            return claims.asked_to_stop(connection, worker_id)
 
     # Who is alive
 

@@ -1,0 +1,70 @@
+"""Stopping a handler from outside: an exception raised in the one call that is meant, and never in what comes after.
+
+The race is closed by a lock: whoever interrupts checks under it that the call still runs, and a call that ends takes
+back, under the same lock, an exception that is on its way. One that arrives while that is done is absorbed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .jobs import ClaimedJob
+from .outcomes import JobCancelled, JobTimeout
+
+Interruption = type[JobTimeout] | type[JobCancelled]
+
+_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+class Guard:
+    """Lets others interrupt the call that runs in this thread; one call after another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._job: ClaimedJob | None = None
+        self._thread = 0
+        self._is_interrupted = False
+
+    def call(
+        self, job: ClaimedJob, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call the function for this job. Raises what it raises, and `JobTimeout` or `JobCancelled`."""
+        try:
+            try:
+                self._begin(job)
+                return function(*args, **kwargs)
+            finally:
+                self._end()
+        except BaseException:
+            self._end()  # again: the interruption may have come in the midst of the first
+            raise
+
+    def interrupt(self, job: ClaimedJob, how: Interruption) -> bool:
+        """Raise this in the call of this job, once; return whether it runs and was not interrupted before."""
+        with self._lock:
+            if self._job is not job or self._is_interrupted:
+                return False
+            self._is_interrupted = True
+            self._send(self._thread, how)
+            return True
+
+    def _begin(self, job: ClaimedJob) -> None:
+        with self._lock:
+            self._job, self._thread, self._is_interrupted = job, threading.get_ident(), False
+
+    def _end(self) -> None:
+        with self._lock:
+            self._job = None
+            if self._is_interrupted:
+                self._take_back(self._thread)
+
+    def _send(self, thread: int, how: Interruption) -> None:
+        """Raise it in the thread, at its next step in Python: a call into C goes on to its end."""
+        _raise_in_thread(thread, how)
+
+    def _take_back(self, thread: int) -> None:
+        _raise_in_thread(thread, ctypes.py_object())

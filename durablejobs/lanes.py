@@ -1,0 +1,230 @@
+"""The lanes of a worker: the ways in which it runs jobs, side by side, and what each of them can take.
+
+A worker has a lane for threads, and one for the event loop and one for child processes if a handler wants them. Each
+claims for its own free places. With the threads alone, nothing is filtered and a claim is as cheap as can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from .clock import Clock
+from .config import WorkerConfig
+from .event_loop import EventLoop
+from .executor import Executor
+from .jobs import ClaimedJob
+from .lane import Lane, Mark, Wake
+from .queues import QueuePlan
+from .read_ahead import ReadAhead
+from .registry import Mode
+from .slots import ThreadSlots
+from .store.claims import HandlerFilter
+from .store.endings import Ending
+from .store.presence import Seat
+from .store.store import ClaimRequest
+from .threads import ThreadRunner
+from .watchdog import Watchdog
+
+
+@dataclass
+class _Share:
+    """A lane, and how it claims."""
+
+    lane: Lane
+    mode: Mode
+    handlers: HandlerFilter | None
+    orders: Iterator[tuple[str, ...]]
+    read_ahead: ReadAhead | None
+    is_drained: bool = False
+    """Whether its last claim found less than it wanted."""
+
+    def room(self) -> int:
+        ahead = self.read_ahead.jobs if self.read_ahead is not None else 0
+        return max(0, self.lane.count + ahead - self.lane.in_flight)
+
+
+class Lanes:
+    """All lanes of a worker as one."""
+
+    def __init__(self, lanes: Mapping[Mode, Lane], names: Mapping[Mode, Sequence[str]], plan: QueuePlan) -> None:
+        """`names` are the handlers of each lane but the threads', who take all others, the unknown ones too."""
+        self._plan = plan
+        self._mode_of = {name: mode for mode in lanes if mode is not Mode.THREAD for name in names[mode]}
+        self._shares = {
+            mode: _Share(
+                lane,
+                mode,
+                self._filter(mode, lanes, names),
+                plan.orders(),
+                ReadAhead(lane.count) if mode is Mode.THREAD else None,
+            )
+            for mode, lane in lanes.items()
+        }
+        self._lanes = list(lanes.values())
+
+    def _filter(
+        self, mode: Mode, lanes: Mapping[Mode, Lane], names: Mapping[Mode, Sequence[str]]
+    ) -> HandlerFilter | None:
+        if len(lanes) == 1:
+            return None
+        if mode is Mode.THREAD:
+            return HandlerFilter(tuple(self._mode_of), are_excluded=True)
+        return HandlerFilter(tuple(names[mode]))
+
+    # Claiming
+
+    def room(self) -> int:
+        """Return how many jobs all lanes together could take."""
+        return sum(share.room() for share in self._shares.values())
+
+    def is_worth_a_claim(self) -> bool:
+        """Whether a lane has room and its last claim gave no reason to believe that nothing is left."""
+        return any(not share.is_drained and share.room() for share in self._shares.values())
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether no lane found what it wanted."""
+        return all(share.is_drained for share in self._shares.values())
+
+    def note_empty(self) -> None:
+        """Nothing is there for any lane."""
+        for share in self._shares.values():
+            share.is_drained = True
+
+    def requests(self, worker_id: int, lease: float, most: int) -> list[ClaimRequest]:
+        """Return what each lane asks for now, together at most so many jobs."""
+        requests = []
+        for share in self._shares.values():
+            wanted = min(share.room(), most)
+            most -= wanted
+            order, quotas = self._plan.quotas(share.orders, wanted) if wanted else ((), ())
+            requests.append(ClaimRequest(worker_id, order, wanted, lease, quotas, share.handlers))
+        return requests
+
+    def note_claimed(self, requests: Sequence[ClaimRequest], claimed: Sequence[ClaimedJob]) -> None:
+        """Learn from a claim which lanes have nothing left."""
+        by_mode = self._by_mode(claimed)
+        for share, request in zip(self._shares.values(), requests, strict=True):
+            share.is_drained = len(by_mode.get(share.mode, ())) < request.most
+
+    # Running
+
+    def start(self) -> None:
+        """Start all lanes."""
+        for lane in self._lanes:
+            lane.start()
+
+    def stop(self) -> None:
+        """End all lanes, and give up what still runs, where that is possible."""
+        for lane in self._lanes:
+            lane.stop()
+
+    def submit(self, claimed: Sequence[ClaimedJob]) -> None:
+        """Hand over each job to the lane of its handler."""
+        for mode, jobs in self._by_mode(claimed).items():
+            self._shares[mode].lane.submit(jobs)
+
+    def _by_mode(self, claimed: Sequence[ClaimedJob]) -> Mapping[Mode, Sequence[ClaimedJob]]:
+        if len(self._shares) == 1 or not claimed:
+            return {Mode.THREAD: claimed}
+        by_mode: dict[Mode, list[ClaimedJob]] = {}
+        for job in claimed:
+            by_mode.setdefault(self.mode_of(job), []).append(job)
+        return by_mode
+
+    def mode_of(self, job: ClaimedJob) -> Mode:
+        """Return how this job runs here."""
+        return self._mode_of.get(job.handler, Mode.THREAD)
+
+    def take_finished(self) -> list[Ending]:
+        """Return the endings that nobody has taken yet."""
+        finished: list[Ending] = []
+        for share in self._shares.values():
+            taken = share.lane.take_finished()
+            if share.read_ahead is not None:
+                share.read_ahead.learn(taken)
+            finished += taken
+        return finished
+
+    def take_unstarted(self) -> list[ClaimedJob]:
+        """Take back the jobs that have not begun."""
+        return [job for lane in self._lanes for job in lane.take_unstarted()]
+
+    def take_stale(self, now: float, after: float) -> list[ClaimedJob]:
+        """Take back what a lane was given so long ago and has not begun: it is busy with something slow."""
+        stale: list[ClaimedJob] = []
+        for share in self._shares.values():
+            if share.lane.waiting and now - share.lane.last_submit > after:
+                stale += share.lane.take_unstarted()
+                if share.read_ahead is not None:
+                    share.read_ahead.forget()
+        return stale
+
+    def cancel(self, job_ids: Set[int]) -> None:
+        """Make these jobs stop."""
+        for lane in self._lanes:
+            lane.cancel(job_ids)
+
+    def running(self) -> list[ClaimedJob]:
+        """Return the jobs that run at this moment."""
+        return [job for lane in self._lanes for job in lane.running()]
+
+    @property
+    def unfinished(self) -> int:
+        """Jobs handed over whose endings nobody has taken."""
+        return sum(lane.unfinished for lane in self._lanes)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return sum(lane.waiting for lane in self._lanes)
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that wait or run."""
+        return sum(lane.in_flight for lane in self._lanes)
+
+    @property
+    def has_free_place(self) -> bool:
+        """Whether a lane could begin a job at once."""
+        return any(lane.in_flight < lane.count for lane in self._lanes)
+
+
+def lane_sizes(executor: Executor, config: WorkerConfig) -> dict[Mode, int]:
+    """Return how many jobs run at once in each lane that a worker with these handlers needs."""
+    sizes = {
+        Mode.THREAD: config.concurrency,
+        Mode.ASYNC: config.async_concurrency,
+        Mode.PROCESS: config.process_concurrency,
+    }
+    return {mode: size for mode, size in sizes.items() if mode is Mode.THREAD or executor.handlers_of(mode)}
+
+
+def build_lanes(
+    executor: Executor,
+    config: WorkerConfig,
+    plan: QueuePlan,
+    watchdog: Watchdog,
+    seat: Seat | None,
+    clock: Clock,
+    wake: Wake,
+) -> Lanes:
+    """Return the lanes that a worker with these handlers needs."""
+    sizes = lane_sizes(executor, config)
+    runners = [ThreadRunner(executor, watchdog) for _ in range(sizes[Mode.THREAD])]
+    lanes: dict[Mode, Lane] = {Mode.THREAD: ThreadSlots(runners, _marks(seat, 0), clock, wake, executor.cancellations)}
+    if Mode.ASYNC in sizes:
+        mark = _marks(seat, sizes[Mode.THREAD])
+        lanes[Mode.ASYNC] = EventLoop(sizes[Mode.ASYNC], executor, watchdog, mark, clock, wake)
+    names = {mode: [definition.name for definition in executor.handlers_of(mode)] for mode in lanes}
+    return Lanes(lanes, names, plan)
+
+
+def _marks(seat: Seat | None, first: int) -> Mark:
+    """Return what marks the places of one lane, which lie behind those of the lanes before it."""
+    if seat is None:
+        return lambda _place, _job_id: None
+    if first == 0:
+        return seat.mark
+    return lambda place, job_id: seat.mark(first + place, job_id)
