@@ -94,7 +94,7 @@ class LateGreeter:
 def test_a_function_runs_in_a_thread_or_as_it_says_and_an_async_def_on_the_event_loop(registry: Registry) -> None:
     assert registry.register("a", greet, HandlerOptions()).mode is Mode.THREAD
     assert registry.register("b", greet, HandlerOptions(mode="thread")).mode is Mode.THREAD
-    assert registry.register("c", greet, HandlerOptions(mode="process")).mode is Mode.PROCESS
+    assert registry.register("c", greet, HandlerOptions(mode="process"), "shop.tasks").mode is Mode.PROCESS
     for number, function in enumerate([greet_later, functools.partial(greet_later, "a"), LateGreeter()]):
         assert registry.register(f"d{number}", function, HandlerOptions()).mode is Mode.ASYNC
     assert [definition.name for definition in registry.of_mode(Mode.PROCESS)] == ["c"]
