@@ -6,7 +6,7 @@ import selectors
 import socket
 import time
 
-from .store.watch import Watch
+from .store.database import Watch
 
 
 class Waker:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from durablejobs import DurableJobs
-from durablejobs.store.database import Database
+from durablejobs.store.sqlite import SqliteDatabase
 
 from .clocks import ManualClock
 
@@ -41,14 +41,14 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    connect = Database._connect
+    connect = SqliteDatabase._connect
 
-    def connect_recorded(database: Database) -> sqlite3.Connection:
+    def connect_recorded(database: SqliteDatabase) -> sqlite3.Connection:
         connection = connect(database)
         connection.set_trace_callback(recorder.statements.append)
         return connection
 
-    monkeypatch.setattr(Database, "_connect", connect_recorded)
+    monkeypatch.setattr(SqliteDatabase, "_connect", connect_recorded)
     return recorder
 
 

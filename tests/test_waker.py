@@ -10,7 +10,8 @@ from types import FrameType
 
 import pytest
 
-from durablejobs.store import Store, watch
+from durablejobs.store import Store
+from durablejobs.store.sqlite import watch
 from durablejobs.waker import Waker
 
 from .conftest import Enqueue, RunPython, Sql

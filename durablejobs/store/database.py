@@ -1,266 +1,100 @@
-"""One SQLite file: how it is opened, read, written, watched, and kept apart after a fork.
-
-Habits of SQLite that this file answers:
-
-- A transaction that reads and then writes fails at once when another has written meanwhile, whatever the busy
-  timeout: so everything that may write begins with BEGIN IMMEDIATE.
-- A process has one writer at a time anyway: one connection, behind a lock, does all its writing, and keeps its
-  compiled statements.
-- A connection that was carried through `fork` corrupts the file: the child starts with none, and the inherited ones
-  are never closed there, because closing would touch the parent's locks and log.
-- Any other handle on the database file in this process would drop SQLite's POSIX locks when it is closed: nobody
-  opens the file but SQLite; sizes and identity come from `os.stat`.
-"""
+"""What the store needs of a database: the protocol that SQLite and PostgreSQL share."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
-import weakref
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from functools import cache
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final
-from urllib.parse import quote
+from typing import Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection
 
 from ..config import DatabaseConfig
-from ..errors import (
-    ConfigurationError,
-    DatabaseNotFoundError,
-    DatabaseReplacedError,
-    DatabaseUnusableError,
-)
-from .driver_errors import primary_code, translate
-from .hot import driver_of
-from .watch import Watch
-from .writer import Writer, WriteTransaction
-
-OLDEST_SQLITE: Final = (3, 38, 0)
-"""Built-in JSON functions; RETURNING came with 3.35, UPDATE FROM with 3.33."""
-_STATEMENTS_KEPT: Final = 256
-_CACHE_KIBIBYTES: Final = 8 * 1024
-_LOG_KEPT_BYTES: Final = 64 * 1024 * 1024
-
-_abandoned: list[object] = []
-"""What a forked child inherited and must never close."""
-_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+from .presence import LockFile
+from .sqlite import SqliteDatabase
 
 
-class Database:
-    """A SQLite file, by path or by a SQLAlchemy URL of SQLite.
+class Watch(Protocol):
+    """A look-out for commits by others; `Waker` sleeps on it."""
 
-    Nothing is opened before the first use. `location` is the absolute path, as it appears in messages.
-    """
+    descriptor: int | None
+    """Readable when there is something to note; None: nothing reports, so ask."""
 
-    def __init__(self, target: str | os.PathLike[str], config: DatabaseConfig | None = None) -> None:
-        self.path = _path_of(target)
-        self.config = config or DatabaseConfig()
-        self._engine = self._new_engine()
-        self._writer = self._new_writer()
-        self._identity: tuple[int, int] | None = None
-        _open_databases.add(self)
+    def changed(self) -> bool:
+        """Return whether somebody else has committed since the last call."""
+        ...
+
+    def note_write(self) -> None:
+        """Take what made the descriptor readable."""
+        ...
+
+    def ask_again_in(self) -> float:
+        """Return the seconds after which to ask again though nothing is reported."""
+        ...
+
+    def close(self) -> None:
+        """End the look-out."""
+        ...
+
+
+class Database(Protocol):
+    """One database: connections, transactions, errors, signs of life. Statements are not its business."""
 
     @property
     def location(self) -> str:
-        return str(self.path)
+        """What messages call it; without a password."""
+        ...
 
-    def ensure_file(self, create: bool) -> None:
-        """Check that the file is there, or create it empty and readable by its owner alone."""
-        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-            raise DatabaseUnusableError(
-                self.location, f"needs SQLite 3.38 or newer, this Python has {sqlite3.sqlite_version}"
-            )
-        try:
-            is_directory, exists = self.path.is_dir(), self.path.exists()
-        except OSError as error:  # no right to enter a directory on the way, a name too long
-            raise DatabaseUnusableError(self.location, f"cannot be opened: {error.strerror}") from None
-        if is_directory:
-            raise DatabaseUnusableError(self.location, "is a directory; name a file in it")
-        if not exists:
-            if not create:
-                raise DatabaseNotFoundError(self.location)
-            self._create_file()
-        self._identity = self._identity_on_disk()
-
-    def _create_file(self) -> None:
-        try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        except FileExistsError:
-            return  # another process was faster
-        except FileNotFoundError:
-            raise DatabaseUnusableError(self.location, f"the directory {self.path.parent} does not exist") from None
-        except PermissionError:
-            raise DatabaseUnusableError(
-                self.location, f"no permission to create a file in {self.path.parent}"
-            ) from None
-        except OSError as error:
-            raise DatabaseUnusableError(self.location, f"cannot be created: {error.strerror}") from None
-
-    def _identity_on_disk(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+    def ensure_reachable(self, create: bool) -> None:
+        """Check that there is something to connect to, or create it where a file is all that it takes."""
+        ...
 
     def check_identity(self) -> None:
-        """Raise `DatabaseReplacedError` when the path no longer leads to the file that was opened.
+        """Raise `DatabaseReplacedError` when this is not the database any more that was opened."""
+        ...
 
-        SQLite goes on acknowledging writes into a deleted file; they would be lost.
-        """
-        if self._identity is not None and self._identity_on_disk() != self._identity:
-            raise DatabaseReplacedError(self.location)
+    def read(self) -> AbstractContextManager[Connection]:
+        """Yield a connection on one consistent snapshot."""
+        ...
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Yield a connection on one consistent snapshot; it never waits for writers."""
-        with self.translated_errors(), self._engine.connect() as connection:
-            yield connection
+    def write(self) -> AbstractContextManager[Connection]:
+        """Yield a connection in a transaction: leaving it commits, an exception rolls back."""
+        ...
 
-    def write(self) -> WriteTransaction:
-        """Return a transaction of the writing connection: leaving it commits, an exception rolls back.
+    def migration(self) -> AbstractContextManager[Connection]:
+        """Yield a connection in one transaction that may change tables."""
+        ...
 
-        Raises `DatabaseBusyError` when another writer holds the database for longer than the busy timeout,
-        `DiskFullError`, or `CommitUnknownError` when the commit itself reports an I/O error.
-        """
-        return WriteTransaction(self._writer)
-
-    @contextmanager
-    def migration(self) -> Iterator[Connection]:
-        """Yield a connection in one transaction that may rebuild tables: without cascading deletes."""
-        with self.translated_errors(), self._writer.alone(), self._engine.connect() as connection:
-            driver = driver_of(connection)
-            try:
-                driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
-                driver.execute("BEGIN IMMEDIATE")
-                with connection.begin():
-                    yield connection
-            finally:
-                connection.invalidate()  # the next user wants foreign keys
-
-    @contextmanager
-    def translated_errors(self) -> Iterator[None]:
+    def translated_errors(self) -> AbstractContextManager[None]:
         """Raise the driver's errors as ours, in one sentence each."""
-        try:
-            yield
-        except (DBAPIError, sqlite3.Error) as error:
-            translated = translate(error, self.location, self.config.busy_timeout)
-            if translated is None:
-                raise
-            raise translated from error
+        ...
+
+    def presence(self) -> LockFile | None:
+        """Return the seats of the workers on this machine; None where nobody keeps them."""
+        ...
 
     def watch(self) -> Watch:
-        """Return a watch on commits by other connections, of this process and of others."""
-        return Watch(self._connect, Path(os.path.realpath(self.path) + "-wal"))
+        """Return a look-out for commits by other connections."""
+        ...
+
+    def back_up(self, target: Path, replace: bool, advance: Callable[[int, int], None]) -> None:
+        """Make a sound copy meanwhile; `advance` is told of the parts done and of all. Raises `BackupError`."""
+        ...
+
+    def journal_mode(self) -> str:
+        """Return how the database keeps its journal."""
+        ...
+
+    def integrity_problems(self) -> list[str]:
+        """Return what the database's own check of itself finds; empty: nothing."""
+        ...
 
     def close(self) -> None:
         """Close every connection of this process."""
-        self._writer.close()
-        self._engine.dispose()
-
-    def forget_after_fork(self) -> None:
-        """In a forked child: start with no connection, and never close the parent's."""
-        _abandoned.extend((self._engine, self._writer))
-        self._engine = self._new_engine()
-        self._writer = self._new_writer()
-
-    def _new_writer(self) -> Writer:
-        return Writer(self._engine.connect, self.path, self.config.busy_timeout)
-
-    def _new_engine(self) -> Engine:
-        engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, max_overflow=-1)
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            driver = driver_of(connection)
-            if not driver.in_transaction:  # `write` has begun already
-                driver.execute("BEGIN")
-
-        return engine
-
-    def _connect(self) -> sqlite3.Connection:
-        # mode=rw: SQLite must not create the file; that is `ensure_file`'s, with the right permissions.
-        connection = sqlite3.connect(
-            f"file:{quote(str(self.path))}?mode=rw",
-            uri=True,
-            timeout=self.config.busy_timeout,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=_STATEMENTS_KEPT,
-        )
-        try:
-            self._configure(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _configure(self, connection: sqlite3.Connection) -> None:
-        if _may_distrust_schema():
-            connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA foreign_keys = ON")
-        self._ensure_write_ahead_log(connection)
-        connection.execute(f"PRAGMA synchronous = {self.config.synchronous}")
-        connection.execute(f"PRAGMA journal_size_limit = {_LOG_KEPT_BYTES}")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
-
-    def _ensure_write_ahead_log(self, connection: sqlite3.Connection) -> None:
-        # Switching to WAL ignores the busy timeout when several processes do it at once: so ask again.
-        give_up = time.monotonic() + self.config.busy_timeout
-        while True:
-            try:
-                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-            except sqlite3.OperationalError as error:
-                if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                    raise
-                time.sleep(0.01)
-                continue
-            if mode != "wal":
-                raise DatabaseUnusableError(
-                    self.location,
-                    f"cannot use a write-ahead log (journal mode {mode}); is it on a network file system?",
-                )
-            return
+        ...
 
 
-@cache
-def _may_distrust_schema() -> bool:
-    """Whether this SQLite lets checks call its JSON functions from a schema that is not trusted; older ones do not."""
-    with closing(sqlite3.connect(":memory:")) as probe:
-        probe.execute("PRAGMA trusted_schema = OFF")
-        try:
-            probe.execute("CREATE TABLE probe(a CHECK (json_valid(a)))")
-        except sqlite3.OperationalError:
-            return False
-        return True
-
-
-def _path_of(target: str | os.PathLike[str]) -> Path:
-    text = os.fspath(target)
-    if not text:
-        raise ConfigurationError("database", "the path is empty; name a file, for example jobs.db")
-    if text == ":memory:" or text in ("sqlite://", "sqlite:///:memory:"):
-        raise ConfigurationError("database", ":memory: is lost with its process and shared with none; name a file")
-    if "://" in text:
-        scheme, _, rest = text.partition("://")
-        if scheme not in ("sqlite", "sqlite+pysqlite"):
-            raise ConfigurationError("database", f"'{scheme}://' is not supported; use a path or sqlite:///path")
-        text = rest.partition("?")[0].removeprefix("/")
-    if "\0" in text:
-        raise ConfigurationError("database", "the path has a NUL character")
-    return Path(text).absolute()
-
-
-def _forget_all_after_fork() -> None:
-    for database in list(_open_databases):
-        database.forget_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all_after_fork)
+def database_at(target: str | os.PathLike[str], config: DatabaseConfig | None = None) -> Database:
+    """Return the database that a path or URL names; nothing is opened yet. Raises `ConfigurationError`."""
+    return SqliteDatabase(target, config)

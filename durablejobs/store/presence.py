@@ -47,7 +47,7 @@ _files_lock = threading.Lock()
 
 
 class LockFile:
-    """The file beside one database: the seats and, far behind them, the writers' gate; get it from `lock_file_of`."""
+    """The file beside one database: the seats and, far behind them, the writers' gate; get it from `lock_file_at`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -158,14 +158,10 @@ class Seat:
         self._file.leave_seat(self.number)
 
 
-def lock_file_of(database: Path) -> LockFile | None:
-    """Return this process's one handle on the database's lock file; None where the platform has no such locks.
-
-    It lies beside the file itself, not beside a symbolic link to it: all must look at the same seats.
-    """
+def lock_file_at(path: Path) -> LockFile | None:
+    """Return this process's one handle on the lock file there; None where the platform has no such locks."""
     if not HAS_LOCKS:
         return None
-    path = Path(os.path.realpath(database) + "-lock")
     key = (os.getpid(), str(path))
     with _files_lock:
         if key not in _files:

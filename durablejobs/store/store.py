@@ -16,14 +16,13 @@ from ..config import DatabaseConfig
 from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError
 from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
 from ..statuses import Status
-from . import acts, backup, claims, endings, inserts, pragmas, queries, rescues, schema, soundness, workers
-from .database import Database
+from . import acts, claims, endings, inserts, queries, rescues, schema, soundness, workers
+from .database import Watch, database_at
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
 from .hot import driver_of
-from .presence import LockFile, Seat, lock_file_of
+from .presence import LockFile, Seat
 from .rescues import Rescued
-from .watch import Watch
 from .workers import Registration, Vital
 
 
@@ -63,7 +62,7 @@ class Store:
         create: bool = True,
     ) -> None:
         self.config = config or DatabaseConfig()
-        self.database = Database(target, self.config)
+        self.database = database_at(target, self.config)
         self.clock = clock or SystemClock()
         self._create = create
         self._is_open = False
@@ -77,7 +76,7 @@ class Store:
         """Open the database and check its schema; return whether it was created now."""
         if self._is_open:
             return False
-        self.database.ensure_file(self._create)
+        self.database.ensure_reachable(self._create)
         created = schema.ensure_schema(self.database, self._create)
         self._is_open = True
         return created
@@ -89,12 +88,12 @@ class Store:
 
     def migrate(self) -> bool:
         """Create or upgrade the schema, also in another application's file; return whether there was work to do."""
-        self.database.ensure_file(create=True)
+        self.database.ensure_reachable(create=True)
         return schema.upgrade(self.database)
 
     def schema_report(self) -> schema.SchemaReport:
         """Return the state of the schema, changing nothing."""
-        self.database.ensure_file(create=False)
+        self.database.ensure_reachable(create=False)
         with self.database.read() as connection:
             return schema.inspect_schema(connection)
 
@@ -208,8 +207,8 @@ class Store:
     # Who is alive
 
     def presence(self) -> LockFile | None:
-        """Return the seats beside this database; None where the platform has none."""
-        return lock_file_of(self.database.path)
+        """Return the seats of the workers on this machine; None where nobody keeps them."""
+        return self.database.presence()
 
     def register(self, describe: Callable[[int | None, str], Registration]) -> tuple[int, Seat | None]:
         """Register a worker and take a seat; `describe` gets the seat's number and the time.
@@ -376,20 +375,17 @@ class Store:
     ) -> None:
         """Make a sound copy while others go on. Raises `BackupError`."""
         self.open()
-        with self.database.translated_errors():
-            backup.back_up(Path(self.location), Path(target).absolute(), replace, advance)
+        self.database.back_up(Path(target).absolute(), replace, advance)
 
     # Checking
 
     def journal_mode(self) -> str:
-        """Return how the file keeps its journal; looking changes nothing."""
-        with self.database.translated_errors():
-            return pragmas.journal_mode(self.location)
+        """Return how the database keeps its journal; looking changes nothing."""
+        return self.database.journal_mode()
 
     def integrity_problems(self) -> list[str]:
-        """Return what SQLite's own check of the whole file finds; empty: nothing."""
-        with self.database.translated_errors():
-            return pragmas.integrity_problems(self.location)
+        """Return what the database's own check of itself finds; empty: nothing."""
+        return self.database.integrity_problems()
 
     def check_rules(self) -> Iterator[soundness.Checked]:
         """Look at all rows, as of one moment, for each promise that can be read from them."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from durablejobs.store import Store
-from durablejobs.store.presence import HAS_LOCKS, MOST_SLOTS, SEAT_BYTES, LockFile, Seat, lock_file_of
+from durablejobs.store.presence import HAS_LOCKS, MOST_SLOTS, SEAT_BYTES, LockFile, Seat
+from durablejobs.store.sqlite.files import lock_file_of
 from durablejobs.store.workers import Registration
 
 from ..conftest import RunPython
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(not HAS_LOCKS, reason="the platform has no byte-
 SIT = """
 import sys
 from pathlib import Path
-from durablejobs.store.presence import lock_file_of
+from durablejobs.store.sqlite.files import lock_file_of
 
 file = lock_file_of(Path(sys.argv[1]))
 seat = file.take_seat([])
@@ -166,7 +167,7 @@ def test_a_forked_child_does_not_sit_on_its_parents_seat(run_python: RunPython, 
     code = """
 import os, sys
 from pathlib import Path
-from durablejobs.store.presence import lock_file_of
+from durablejobs.store.sqlite.files import lock_file_of
 path = Path(sys.argv[1])
 seat = lock_file_of(path).take_seat([])
 child = os.fork()

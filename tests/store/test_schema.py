@@ -477,7 +477,7 @@ def test_32_processes_that_start_at_once_on_an_empty_path_make_one_schema(
 
 def test_migrating_at_once_from_two_stores_is_done_once(database_path: Path) -> None:
     first, second = Store(database_path), Store(database_path)
-    first.database.ensure_file(create=True)
+    first.database.ensure_reachable(create=True)
     with first.database.migration() as connection:
         assert isinstance(connection, Connection)
         assert schema.inspect_schema(connection).state is schema.SchemaState.EMPTY

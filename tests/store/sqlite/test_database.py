@@ -28,8 +28,8 @@ from durablejobs import (
 from durablejobs.store import Store
 from durablejobs.store.hot import driver_of
 
-from ..clocks import ManualClock
-from ..conftest import Enqueue, RunPython, Sql, new_job
+from ...clocks import ManualClock
+from ...conftest import Enqueue, RunPython, Sql, new_job
 
 
 def pragma(connection: Any, name: str) -> Any:

@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from ..errors import BackupError
+from ...errors import BackupError
 from .pragmas import integrity_problems, untouched
 
 PAGES_AT_ONCE: Final = 1000

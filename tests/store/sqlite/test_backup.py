@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from durablejobs import BackupError, DurableJobs
-from durablejobs.store import backup
-from durablejobs.store.pragmas import integrity_problems
+from durablejobs.store.sqlite import backup
+from durablejobs.store.sqlite.pragmas import integrity_problems
 
-from ..conftest import Sql
+from ...conftest import Sql
 
 
 def statuses(path: Path) -> list[tuple[str, int]]:

@@ -12,11 +12,11 @@ from types import TracebackType
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import CommitUnknownError, DatabaseBusyError
+from ...errors import CommitUnknownError, DatabaseBusyError
+from ..hot import driver_of
 from .driver_errors import primary_code, sqlite_error, translate
+from .files import lock_file_of
 from .gate import Gate
-from .hot import driver_of
-from .presence import lock_file_of
 
 
 class Writer:
@@ -77,7 +77,7 @@ class Writer:
 
 
 class WriteTransaction:
-    """A context manager: leaving it commits, an exception rolls back. See `Database.write`.
+    """A context manager: leaving it commits, an exception rolls back. See `SqliteDatabase.write`.
 
     A class and not a generator, because it is on the way of every single enqueue.
     """

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from durablejobs.store import Store, watch
-from durablejobs.store.watch import ASK_EVERY, Watch
+from durablejobs.store import Store
+from durablejobs.store.sqlite import watch
+from durablejobs.store.sqlite.watch import ASK_EVERY, Watch
 
-from ..conftest import Enqueue, RunPython, Sql
+from ...conftest import Enqueue, RunPython, Sql
 
 OpenWatch = Callable[[], Watch]
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux reports writes by inotify")

@@ -15,16 +15,17 @@ import pytest
 from durablejobs import DatabaseBusyError, DatabaseConfig, DurableJobs
 from durablejobs.statuses import Status
 from durablejobs.store import Store
-from durablejobs.store.gate import Gate
-from durablejobs.store.presence import HAS_LOCKS, lock_file_of
+from durablejobs.store.presence import HAS_LOCKS
+from durablejobs.store.sqlite.files import lock_file_of
+from durablejobs.store.sqlite.gate import Gate
 
 pytestmark = pytest.mark.skipif(not HAS_LOCKS, reason="the platform has no byte-range locks")
 
 HOLD = """
 import sys
 from pathlib import Path
-from durablejobs.store.gate import Gate
-from durablejobs.store.presence import lock_file_of
+from durablejobs.store.sqlite.gate import Gate
+from durablejobs.store.sqlite.files import lock_file_of
 
 gate = Gate(lock_file_of(Path(sys.argv[1])))
 assert gate.enter(10)

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Final
 
-from .presence import LockFile
+from ..presence import LockFile
 
 OUTER: Final = 1 << 40
 INNER: Final = OUTER + 1

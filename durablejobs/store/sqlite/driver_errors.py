@@ -6,7 +6,7 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import DatabaseBusyError, DatabaseError, DatabaseUnusableError, DiskFullError
+from ...errors import DatabaseBusyError, DatabaseError, DatabaseUnusableError, DiskFullError
 
 
 def translate(error: BaseException, location: str, busy_timeout: float) -> DatabaseError | None:
