@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
@@ -60,6 +60,10 @@ class Database(Protocol):
 
     def write(self) -> AbstractContextManager[Connection]:
         """Yield a connection in a transaction: leaving it commits, an exception rolls back."""
+        ...
+
+    def write_at_once(self, sql: str, values: Sequence[Any]) -> Any:
+        """Run one statement that is a transaction of its own; return the driver's cursor."""
         ...
 
     def migration(self) -> AbstractContextManager[Connection]:

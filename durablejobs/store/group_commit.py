@@ -2,11 +2,16 @@
 
 The price of a durable commit is the sync, whatever it holds. So while one thread commits, the others that come put
 their rows in a line; the next in line stores all of them in one transaction, and each returns only after that commit.
+
+Threads that enqueue in a loop all come back right after their common commit, one after another, and the first of them
+would go alone: every second commit would hold a single row. So it lingers for as many as shared the last commit, until
+that is a millisecond ago. One thread alone never waits: it shared its last commit with nobody.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -17,6 +22,8 @@ Result = TypeVar("Result")
 
 LARGEST_GROUP: Final = 500
 """Items in one transaction, so that it stays short."""
+LINGER: Final = 0.001
+"""Seconds after a commit within which those who shared it are waited for."""
 
 
 class _Entry(Generic[Item, Result]):
@@ -50,6 +57,10 @@ class GroupCommit(Generic[Item, Result]):
         self._lock = threading.Lock()
         self._line: list[_Entry[Item, Result]] = []
         self._is_busy = False
+        self._last_size = 1
+        self._last_end = 0.0
+        self._awaited: tuple[int, threading.Lock] | None = None
+        """How long the line has to become for the leader who lingers, and what to release then."""
 
     def store(self, item: Item) -> Result:
         """Return the item's result once it is committed; raises what storing it raised."""
@@ -58,6 +69,8 @@ class GroupCommit(Generic[Item, Result]):
             if self._is_busy:
                 entry.turn.acquire()
                 self._line.append(entry)
+                if self._awaited is not None and len(self._line) == self._awaited[0]:
+                    self._awaited[1].release()
             else:
                 self._is_busy = entry.leads = True
         if not entry.leads:
@@ -74,10 +87,13 @@ class GroupCommit(Generic[Item, Result]):
 
     def _lead(self, own: _Entry[Item, Result]) -> None:
         """Store the own item with those that wait, then hand the lead to the next in line."""
-        with self._lock:
-            group = [own, *self._line[: LARGEST_GROUP - 1]]
-            del self._line[: LARGEST_GROUP - 1]
+        group = [own]
         try:
+            if self._last_size > 1:
+                self._linger()
+            with self._lock:
+                group += self._line[: LARGEST_GROUP - 1]
+                del self._line[: LARGEST_GROUP - 1]
             self._store_group(group)
         except BaseException:
             for entry in group[1:]:
@@ -85,9 +101,25 @@ class GroupCommit(Generic[Item, Result]):
                     entry.error = self._unknown("the thread that stored it was interrupted")
             raise
         finally:
+            self._last_size, self._last_end = len(group), time.monotonic()
             self._hand_over()
             for entry in group[1:]:
                 entry.turn.release()
+
+    def _linger(self) -> None:
+        """Wait until as many are in the line as shared the last commit, if that was just now."""
+        patience = self._last_end + LINGER - time.monotonic()
+        complete = threading.Lock()
+        complete.acquire()
+        with self._lock:
+            others = self._last_size - 1
+            if patience <= 0 or len(self._line) >= others:
+                return
+            self._awaited = others, complete
+        try:
+            complete.acquire(timeout=patience)
+        finally:
+            self._awaited = None
 
     def _store_group(self, group: list[_Entry[Item, Result]]) -> None:
         try:

@@ -8,23 +8,38 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import Compiled
 from sqlalchemy.sql.elements import ClauseElement
 
 DIALECT: Final = sqlite.dialect(paramstyle="qmark")
 
 
 class HotStatement:
-    """A statement as SQL text and the order of its parameters."""
+    """A statement as SQL text and the order of its parameters; compiled at its first use, few programs need all."""
 
     def __init__(self, statement: ClauseElement) -> None:
-        compiled = statement.compile(dialect=DIALECT)
-        self.sql: Final = str(compiled)
-        self.names: Final[tuple[str, ...]] = tuple(compiled.positiontup or ())  # type: ignore[attr-defined]
-        self._defaults: Final[Mapping[str, Any]] = compiled.params
+        self._statement = statement
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        return self._statement.compile(dialect=DIALECT)
+
+    @cached_property
+    def sql(self) -> str:
+        return str(self._compiled)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._compiled.positiontup or ())  # type: ignore[attr-defined]
+
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return dict(self._compiled.params)
 
     def positional(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the values in the order of the statement's parameters."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, text
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.orm import Session
 
 from ..errors import ConfigurationError, DuplicateJobError
 from ..jobs import NewJob
@@ -20,6 +20,7 @@ from .tables import jobs
 
 _new_row = insert(jobs).values({name: bindparam(name) for name in NewJob._fields})
 
+# The fields of a NewJob are the parameters of these, in their order: a job is its own parameter tuple.
 INSERT: Final = HotStatement(_new_row)
 # The unique index decides, in the same statement: selecting first would race with other enqueuers.
 INSERT_UNLESS_DUPLICATE: Final = HotStatement(
@@ -32,9 +33,6 @@ _LIVE_BY_UNIQUE_KEY: Final = HotStatement(
         jobs.c.unique_key == bindparam("unique_key"), jobs.c.unique_key.is_not(None), jobs.c.finished_at.is_(None)
     )
 )
-
-if INSERT.names != NewJob._fields:  # so that a NewJob is its own parameter tuple
-    raise RuntimeError("the fields of NewJob and the columns of INSERT have come apart")
 
 CHUNK: Final = 500
 """Rows that are prepared and stored at once."""
@@ -55,6 +53,16 @@ def insert_job(connection: AnyConnection, job: NewJob) -> tuple[int, bool]:
     if row is None:  # it ended in between; only possible outside a write transaction
         raise DuplicateJobError(job.unique_key)
     return int(row[0]), False
+
+
+def is_plain(group: Sequence[NewJob]) -> bool:
+    """Whether these jobs can be stored by one statement that tells their ids: few, and none has a unique key."""
+    return len(group) <= ROWS_PER_STATEMENT and all(job.unique_key is None for job in group)
+
+
+def plain_ids(last: int, count: int) -> range:
+    """Return the ids of the rows of one statement: SQLite numbers them in their order, nobody comes in between."""
+    return range(last - count + 1, last + 1)
 
 
 def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
@@ -81,15 +89,15 @@ def _insert_chunk(driver: sqlite3.Connection, chunk: list[NewJob]) -> int:
     whole = len(chunk) - len(chunk) % ROWS_PER_STATEMENT
     for start in range(0, whole, ROWS_PER_STATEMENT):
         values = list(chain.from_iterable(chunk[start : start + ROWS_PER_STATEMENT]))
-        stored += driver.execute(_insert_rows(), values).rowcount
+        stored += driver.execute(for_rows(INSERT_UNLESS_DUPLICATE, ROWS_PER_STATEMENT), values).rowcount
     return stored + driver.executemany(INSERT_UNLESS_DUPLICATE.sql, chunk[whole:]).rowcount
 
 
-@cache
-def _insert_rows() -> str:
-    """Return INSERT_UNLESS_DUPLICATE for many rows."""
+@lru_cache(maxsize=2 * ROWS_PER_STATEMENT)
+def for_rows(statement: HotStatement, count: int) -> str:
+    """Return an INSERT of one row as an INSERT of many."""
     one_row = f"({', '.join('?' * len(NewJob._fields))})"
-    return INSERT_UNLESS_DUPLICATE.sql.replace(one_row, ", ".join([one_row] * ROWS_PER_STATEMENT))
+    return statement.sql.replace(one_row, ", ".join([one_row] * count))
 
 
 def insert_jobs_in(connection: AnyConnection, new_jobs: Iterable[NewJob]) -> int:
@@ -106,8 +114,9 @@ def users_connection(given: Any) -> AnyConnection:
     """Return the connection behind what a user passes: `sqlite3.Connection`, SQLAlchemy `Connection` or `Session`."""
     if isinstance(given, Connection | sqlite3.Connection):
         return given
-    if isinstance(given, Session):
-        return given.connection()
+    orm = sys.modules.get("sqlalchemy.orm")  # not imported for this: who has a Session has imported it
+    if orm is not None and isinstance(given, orm.Session):
+        return given.connection()  # type: ignore[no-any-return]
     raise ConfigurationError(
         "connection",
         f"must be a SQLAlchemy Connection or Session, or a sqlite3.Connection, not {type(given).__name__}",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,9 +123,16 @@ class Store:
         return self._inserts.store(job)
 
     def _insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
+        if inserts.is_plain(group):
+            return [(job_id, True) for job_id in self._insert_plain(group)]
         with self.database.write() as connection:
             driver = driver_of(connection)
             return [inserts.insert_job(driver, job) for job in group]
+
+    def _insert_plain(self, group: Sequence[NewJob]) -> range:
+        values = group[0] if len(group) == 1 else tuple(chain.from_iterable(group))
+        cursor = self.database.write_at_once(inserts.for_rows(inserts.INSERT, len(group)), values)
+        return inserts.plain_ids(int(cursor.lastrowid or 0), len(group))
 
     def insert_many(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store all jobs or, if the iterable raises, none."""

@@ -204,6 +204,84 @@ def test_a_group_is_bounded(threads: ThreadPoolExecutor, monkeypatch: pytest.Mon
     assert [len(group) for group in storing.groups] == [1, 3, 3, 1]
 
 
+# Those who shared a commit come again
+
+
+def shared_commit(commit: Commit, storing: Storing, threads: ThreadPoolExecutor) -> None:
+    """Let two threads share a commit."""
+    first, others = first_and_others(commit, storing, threads, ["a", "b"])
+    storing.go.release(2)
+    for future in (first, *others):
+        future.result(PATIENCE)
+    assert storing.groups.pop() == ["a", "b"]
+    storing.begun.acquire()
+
+
+def test_who_leads_right_after_a_shared_commit_waits_until_as_many_have_come_again(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LINGER", PATIENCE)
+    storing = Storing()
+    commit = group_commit_of(storing)
+    shared_commit(commit, storing, threads)
+    storing.go.release(10)
+    leader = threads.submit(commit.store, "c")
+    wait_until(lambda: commit._awaited is not None)
+    assert threads.submit(commit.store, "d").result(PATIENCE) == "d"
+    assert leader.result(PATIENCE) == "c"
+    assert storing.groups[-1] == ["c", "d"]
+
+
+def test_who_does_not_come_again_is_waited_for_a_moment_once(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LINGER", 0.05)
+    storing = Storing()
+    commit = group_commit_of(storing)
+    shared_commit(commit, storing, threads)
+    storing.go.release(10)
+    assert commit.store("c") == "c"
+    monkeypatch.setattr(group_commit, "LINGER", PATIENCE)
+    assert commit.store("d") == "d"
+    assert storing.groups[-2:] == [["c"], ["d"]]
+
+
+def test_who_comes_long_after_a_shared_commit_waits_for_nobody(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LINGER", PATIENCE)
+    storing = Storing()
+    commit = group_commit_of(storing)
+    shared_commit(commit, storing, threads)
+    commit._last_end -= PATIENCE
+    storing.go.release(10)
+    assert commit.store("c") == "c"
+
+
+def test_who_is_interrupted_while_he_waits_for_others_is_not_stored_and_holds_up_nobody(
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupt_main_thread: Callable[[Callable[[], object]], None],
+) -> None:
+    monkeypatch.setattr(group_commit, "LINGER", PATIENCE)
+    storing = Storing()
+    commit = group_commit_of(storing)
+    shared_commit(commit, storing, threads)
+    storing.go.release(10)
+
+    def interrupt_lingering() -> None:
+        wait_until(lambda: commit._awaited is not None)
+        interrupt_main_thread(lambda: None)
+
+    interrupting = threads.submit(interrupt_lingering)
+    with pytest.raises(Interrupted):
+        commit.store("mine")
+    interrupting.result(PATIENCE)
+    assert threads.submit(commit.store, "later").result(PATIENCE) == "later"
+    assert storing.groups[-1] == ["later"]
+    assert not any("mine" in group for group in storing.groups)
+
+
 # Errors
 
 

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from durablejobs import DuplicateJobError
 from durablejobs.jobs import NewJob
 from durablejobs.outcomes import Errored, Failure, GaveUp, Snoozed, Stopped, Succeeded
-from durablejobs.store import Store
+from durablejobs.store import Store, inserts
+from durablejobs.store.inserts import ROWS_PER_STATEMENT
 
 from ..clocks import ManualClock
 from ..conftest import Claim, Enqueue, Settle, Sql, new_job
@@ -25,6 +26,29 @@ def test_ids_grow_and_are_never_used_again(store: Store, enqueue: Enqueue) -> No
     store.delete(3)
     store.delete(2)
     assert enqueue() == 4
+
+
+def test_the_fields_of_a_new_job_are_the_parameters_of_its_insert() -> None:
+    assert inserts.INSERT.names == inserts.INSERT_UNLESS_DUPLICATE.names == NewJob._fields
+
+
+@pytest.mark.parametrize("count", [2, 16, ROWS_PER_STATEMENT, ROWS_PER_STATEMENT + 1])
+def test_each_of_a_group_is_told_its_own_id_also_where_triggers_write_rows(
+    store: Store, clock: ManualClock, sql: Sql, count: int
+) -> None:
+    """A job whose time has not come is made scheduled by a trigger; one that has ended is counted by another."""
+    group = [new_job(clock, args=f"[{number}]", run_at="2100-01-01 00:00:00") for number in range(count)]
+    store.insert(new_job(clock))
+    told = store._insert_group(group)
+    assert all(is_new for _, is_new in told)
+    assert {row["id"]: row["args"] for row in sql("SELECT id, args FROM jobs WHERE status = 'scheduled'")} == {
+        job_id: job.args for (job_id, _), job in zip(told, group, strict=True)
+    }
+
+
+def test_a_group_with_unique_keys_is_stored_too(store: Store, clock: ManualClock) -> None:
+    group = [new_job(clock, unique_key=key) for key in (None, "a", "a", None)]
+    assert store._insert_group(group) == [(1, True), (2, True), (2, False), (4, True)]
 
 
 def test_a_job_is_there_for_others_as_soon_as_its_insert_has_returned(store: Store, enqueue: Enqueue, sql: Sql) -> None:

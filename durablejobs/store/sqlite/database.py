@@ -18,11 +18,11 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -132,6 +132,10 @@ class SqliteDatabase:
         `DiskFullError`, or `CommitUnknownError` when the commit itself reports an I/O error.
         """
         return WriteTransaction(self._writer)
+
+    def write_at_once(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        """Run one statement that is a transaction of its own. Raises what `write` raises."""
+        return self._writer.run(sql, values)
 
     @contextmanager
     def migration(self) -> Iterator[Connection]:

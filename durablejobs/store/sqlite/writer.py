@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -49,6 +50,31 @@ class Writer:
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
+
+    def run(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        """Run one statement without BEGIN and COMMIT around it: SQLite makes it a transaction, for a third less.
+
+        It is committed when this returns.
+        """
+        gate = self.enter_gate()
+        try:
+            return driver_of(self.connection()).execute(sql, values)
+        except BaseException as error:
+            self.raise_failed_commit(error)
+            raise
+        finally:
+            gate.leave()
+
+    def raise_failed_commit(self, error: BaseException) -> None:
+        """Raise our error for what a commit raised; return where it is none of the driver's."""
+        cause = sqlite_error(error)
+        if cause is not None and primary_code(cause) == sqlite3.SQLITE_IOERR:
+            # Stored or not: the log may hold the commit although its sync failed.
+            self.discard()
+            raise CommitUnknownError(self.location, str(cause)) from error
+        translated = translate(error, self.location, self.busy_timeout)
+        if translated is not None:
+            raise translated from error
 
     def discard(self) -> None:
         """Throw the connection away; the next transaction starts afresh from the file."""
@@ -122,12 +148,7 @@ class WriteTransaction:
                 self._connection.commit()
         except BaseException as error:
             self._roll_back()
-            cause = sqlite_error(error)
-            if cause is not None and primary_code(cause) == sqlite3.SQLITE_IOERR:
-                # Stored or not: the log may hold the commit although its sync failed.
-                self._writer.discard()
-                raise CommitUnknownError(self._writer.location, str(cause)) from error
-            self._raise_translated(error)
+            self._writer.raise_failed_commit(error)
             raise
 
     def _roll_back(self) -> None:
