@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import (
         ArgumentsError,
         BackupError,
+        ClaimLostError,
         CommitUnknownError,
         ConfigurationError,
         DatabaseBusyError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         JobNotFoundError,
         RegistrationError,
         SchemaError,
+        TransactionError,
         UnknownHandlerError,
         WaitTimeoutError,
     )
@@ -56,6 +58,7 @@ _HOMES = {
     "errors": (
         "ArgumentsError",
         "BackupError",
+        "ClaimLostError",
         "CommitUnknownError",
         "ConfigurationError",
         "DatabaseBusyError",
@@ -72,6 +75,7 @@ _HOMES = {
         "JobNotFoundError",
         "RegistrationError",
         "SchemaError",
+        "TransactionError",
         "UnknownHandlerError",
         "WaitTimeoutError",
     ),
@@ -89,6 +93,7 @@ __all__ = [
     "Backoff",
     "BackupError",
     "Cancel",
+    "ClaimLostError",
     "Clock",
     "CommitUnknownError",
     "ConfigurationError",
@@ -124,6 +129,7 @@ __all__ = [
     "SchemaError",
     "Snooze",
     "Status",
+    "TransactionError",
     "UnknownHandlerError",
     "WaitTimeoutError",
     "Worker",

@@ -12,6 +12,7 @@ from .backoff import BackoffRule
 from .client import Client, EnqueueOptions
 from .clock import Clock
 from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
+from .current import Workplace
 from .executor import Executor
 from .jobs import EnqueuedBatch, Job, JobFilter, QueueStatistics
 from .reading import Reader
@@ -155,7 +156,8 @@ class DurableJobs:
         `on_ending` is told of each run that has ended, and what became of the job: see `Worker`.
         """
         chosen = config or WorkerConfig(**checked_options(WorkerConfig, options))
-        return Worker(self._store, Executor(self._registry, self._defaults), chosen, on_ending)
+        workplace = Workplace(self._store.transaction, self._store.clock.monotonic)
+        return Worker(self._store, Executor(self._registry, self._defaults, workplace), chosen, on_ending)
 
     def work(self, config: WorkerConfig | None = None, **options: Any) -> WorkerReport:
         """Run a worker in this process until it is stopped by a signal, or done (`burst`, `max_jobs`)."""

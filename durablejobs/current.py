@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple, NoReturn, Protocol
 
+from .errors import TransactionError
 from .jobs import ClaimedJob
-from .outcomes import JobCancelled
+from .outcomes import JobCancelled, Succeeded
 
 _current: ContextVar[CurrentJob] = ContextVar("durablejobs_current_job")
 enter = _current.set
@@ -15,16 +17,46 @@ enter = _current.set
 leave = _current.reset
 
 
+class Transaction(AbstractContextManager[Any], AbstractAsyncContextManager[Any], Protocol):
+    """A transaction of the queue's database that ends with its run."""
+
+    @property
+    def is_over(self) -> bool: ...
+
+    async def settle(self, outcome: Succeeded, seconds: float) -> bool: ...
+
+    def roll_back(self) -> None: ...
+
+
+class Workplace(NamedTuple):
+    """What a run finds around it."""
+
+    transaction: Callable[[ClaimedJob], Transaction]
+    monotonic: Callable[[], float]
+    cancellations: Set[int] = frozenset()
+    """The ids of the jobs that were asked to stop."""
+
+
+def _no_transaction(_job: ClaimedJob) -> NoReturn:
+    raise TransactionError("there is no transaction here: the run has ended, or no worker runs it")
+
+
+NOWHERE = Workplace(_no_transaction, lambda: 0.0)
+"""Outside of a worker, and after the run's end."""
+
+
 class CurrentJob:
     """The job that runs here, for its handler: `current_job()`."""
 
-    __slots__ = ("_cancellations", "_claimed", "args", "kwargs")
+    __slots__ = ("_began", "_claimed", "_transaction", "_workplace", "args", "kwargs")
 
     def __init__(
-        self, claimed: ClaimedJob, args: list[Any], kwargs: dict[str, Any], cancellations: Set[int] = frozenset()
+        self, claimed: ClaimedJob, args: list[Any], kwargs: dict[str, Any], workplace: Workplace = NOWHERE
     ) -> None:
         self._claimed = claimed
-        self._cancellations = cancellations
+        self._workplace = workplace
+        self._transaction: Transaction | None = None
+        self._began = workplace.monotonic()
         self.args = args
         self.kwargs = kwargs
 
@@ -71,12 +103,34 @@ class CurrentJob:
     @property
     def cancelled(self) -> bool:
         """Whether somebody has asked this job to stop; known within a second."""
-        return self._claimed.id in self._cancellations
+        return self._claimed.id in self._workplace.cancellations
 
     def check_cancelled(self) -> None:
         """Raise `JobCancelled` if somebody has asked this job to stop; let it through, and the job ends cancelled."""
         if self.cancelled:
             raise JobCancelled
+
+    def transaction(self) -> Transaction:
+        """Return a context manager whose value is a SQLAlchemy connection to the queue's database.
+
+        What the handler writes by it commits together with the job's ending when the handler returns, and rolls back
+        when it raises: `with` in plain handlers, `async with` in async ones. The database's one write lock is held
+        until then, so let it be the last thing that the handler does. Raises `ClaimLostError`, `DatabaseBusyError`.
+        """
+        if self._transaction is not None and not self._transaction.is_over:
+            raise TransactionError(f"job {self.id} has a transaction already: one holds all that a run writes")
+        self._transaction = self._workplace.transaction(self._claimed)
+        return self._transaction
+
+    def end(self) -> Transaction | None:
+        """Lend out nothing more; return the transaction that ends with the run, if it has one."""
+        self._workplace = NOWHERE
+        return self._transaction
+
+    @property
+    def began(self) -> float:
+        """When the run began, by the worker's monotonic clock."""
+        return self._began
 
     def __repr__(self) -> str:
         return f"<CurrentJob {self.id} {self.handler} attempt {self.attempt}>"

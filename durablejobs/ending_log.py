@@ -7,7 +7,7 @@ from typing import Final
 
 from .clock import Clock
 from .escaping import escaped
-from .outcomes import Failure, Snoozed, Succeeded
+from .outcomes import Failure, Snoozed, failure_of
 from .statuses import Status
 from .store.endings import Ending
 
@@ -29,7 +29,7 @@ class EndingLog:
 
     def note(self, ending: Ending, status: Status | None) -> None:
         """Log a run that did not succeed; `status` None: its claim was lost."""
-        if status is not None and isinstance(ending.outcome, Succeeded):
+        if status is Status.SUCCEEDED:
             return
         self._start_second()
         self._lines += 1
@@ -60,7 +60,8 @@ def _log_line(ending: Ending, status: Status) -> None:
         log.info("job %d (%s) snoozed for %g s", job.id, job.handler, outcome.delay)
         return
     word = "will be retried" if status is Status.SCHEDULED else status.value
-    reason = "" if isinstance(outcome, Succeeded) else _reason(outcome.failure)
+    failure = failure_of(outcome)
+    reason = "" if failure is None else _reason(failure)
     log.warning("job %d (%s) attempt %d/%d %s%s", job.id, job.handler, job.attempt, job.max_attempts, word, reason)
 
 

@@ -11,6 +11,8 @@
     ├── JobFailedError              waited for: the job failed
     ├── JobCancelledError           waited for: the job was cancelled
     ├── WaitTimeoutError            waited for: the job has not ended in time
+    ├── ClaimLostError              another worker has taken over the job that runs here
+    ├── TransactionError            a handler's transaction is used as it cannot be
     └── DatabaseError               the database is the trouble; carries its path
         ├── DatabaseNotFoundError   no such file
         ├── DatabaseUnusableError   a directory, not a database, no permission, corrupt
@@ -127,6 +129,18 @@ class WaitTimeoutError(DurableJobsError, TimeoutError):
         self.timeout = timeout
         self.status = status
         super().__init__(f"job {job_id} is still {status} after {timeout:g} s")
+
+
+class ClaimLostError(DurableJobsError):
+    """Another worker has taken over the job that runs here: nothing that this run writes would count."""
+
+    def __init__(self, job_id: int) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id} is not this worker's any more: nothing of this run is stored")
+
+
+class TransactionError(DurableJobsError, RuntimeError):
+    """A handler's transaction is used as it cannot be; nothing that was written in it is stored."""
 
 
 class DatabaseError(DurableJobsError):

@@ -56,6 +56,8 @@ class _Run:
             if self._interruption is None:
                 raise
             raise self._interruption from error
+        finally:
+            self._is_called = False  # what follows, a commit perhaps, is not interrupted
 
     def place(self) -> str:
         """Return where the handler waits: `file.py:12 (function)`."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from . import current
 from .arguments import encode_json
 from .backoff import delay_after
 from .config import JobDefaults
-from .current import CurrentJob
+from .current import NOWHERE, CurrentJob, Transaction, Workplace
 from .errors import ArgumentsError, UnknownHandlerError
 from .failures import LONGEST_MESSAGE, cut, safe_text, safe_traceback, storable
 from .jobs import ClaimedJob
@@ -32,12 +32,15 @@ from .outcomes import (
     JobTimeout,
     Outcome,
     Retry,
+    Settled,
     Snooze,
     Snoozed,
     Stopped,
     Succeeded,
 )
 from .registry import HandlerDefinition, Mode, Registry
+
+T = TypeVar("T")
 
 log = logging.getLogger("durablejobs.executor")
 
@@ -61,27 +64,38 @@ class Run(NamedTuple):
 class Executor:
     """Runs claimed jobs with the handlers of a registry."""
 
-    def __init__(self, registry: Registry, defaults: JobDefaults) -> None:
+    def __init__(self, registry: Registry, defaults: JobDefaults, workplace: Workplace = NOWHERE) -> None:
         self._registry = registry
         self._defaults = defaults
         self.cancellations: set[int] = set()
         """The ids of the jobs that are to stop; their handlers see it in `current_job().cancelled`."""
+        self._workplace = workplace._replace(cancellations=self.cancellations)
 
     def run(self, job: ClaimedJob, call: Call | None = None) -> Outcome:
         """Run the job's handler to its end and return what it came to; never raises."""
+        prepared: Run | Outcome | None = None
         try:
             prepared = self._prepare(job)
-            return self._call(prepared, call) if isinstance(prepared, Run) else prepared
+            if not isinstance(prepared, Run):
+                return prepared
+            outcome = self._call(prepared, call)
+            transaction = prepared.current.end()
+            return outcome if transaction is None else _finished(self._settled(prepared, transaction, outcome))
         except BaseException as error:  # noqa: BLE001 - a handler's own signal class that raises when it is read
-            return self._unforeseen(error, job)
+            return self._unforeseen(error, job, prepared)
 
     async def run_async(self, job: ClaimedJob, call: AsyncCall) -> Outcome:
         """The same for a handler that is awaited."""
+        prepared: Run | Outcome | None = None
         try:
             prepared = self._prepare(job)
-            return await self._await(prepared, call) if isinstance(prepared, Run) else prepared
+            if not isinstance(prepared, Run):
+                return prepared
+            outcome = await self._await(prepared, call)
+            transaction = prepared.current.end()
+            return outcome if transaction is None else await self._settled(prepared, transaction, outcome)
         except BaseException as error:  # noqa: BLE001 - as above
-            return self._unforeseen(error, job)
+            return self._unforeseen(error, job, prepared)
 
     def handlers_of(self, mode: Mode) -> list[HandlerDefinition]:
         """Return the handlers that run like this."""
@@ -107,7 +121,9 @@ class Executor:
         count = f"; stopped after {crashes} crashes" if gives_up else f" (crash {crashes})"
         return Crashed(Failure("crash", f"{cause} while it ran this job{count}"), gives_up)
 
-    def _unforeseen(self, error: BaseException, job: ClaimedJob) -> Outcome:
+    def _unforeseen(self, error: BaseException, job: ClaimedJob, prepared: Run | Outcome | None) -> Outcome:
+        if isinstance(prepared, Run) and (transaction := prepared.current.end()) is not None:
+            transaction.roll_back()
         failure = Failure("exception", safe_text(error), safe_traceback(error))
         return Errored(failure, delay_after(self._defaults.backoff, _spent(job)))
 
@@ -121,7 +137,7 @@ class Executor:
             args, kwargs = job.decoded_args(), job.decoded_kwargs()
         except (ValueError, TypeError, RecursionError) as error:
             return GaveUp(Failure("bad_arguments", f"args or kwargs in the row cannot be read: {safe_text(error)}"))
-        return Run(job, definition, CurrentJob(job, args, kwargs, self.cancellations))
+        return Run(job, definition, CurrentJob(job, args, kwargs, self._workplace))
 
     def _call(self, run: Run, call: Call | None) -> Outcome:
         token = current.enter(run.current)
@@ -160,6 +176,17 @@ class Executor:
             marker = {"durablejobs": "the result could not be stored", "reason": reason}
             return Succeeded(encode_json(marker, "result", 10 * LONGEST_MESSAGE))
 
+    async def _settled(self, run: Run, transaction: Transaction, outcome: Outcome) -> Outcome:
+        """End the run's own transaction: with the job's ending in it, or rolled back for all but a success."""
+        if not isinstance(outcome, Succeeded):
+            transaction.roll_back()
+            return outcome
+        try:
+            was_open = await transaction.settle(outcome, self._workplace.monotonic() - run.current.began)
+        except BaseException as error:  # noqa: BLE001 - all that it wrote is rolled back: a failed attempt
+            return self._failed_by(error, run)
+        return Settled(outcome.result) if was_open else outcome
+
     def _ended_by(self, error: BaseException, run: Run) -> Outcome:
         """Turn what the handler raised into an ending."""
         match error:
@@ -193,6 +220,16 @@ class Executor:
         definition = self._registry.find(job.handler)
         own = definition.options.backoff if definition is not None else None
         return delay_after(own or self._defaults.backoff, _spent(job))
+
+
+def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that has nothing to wait for here to its end, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise RuntimeError("a coroutine waits where there is no event loop")
 
 
 def _spent(job: ClaimedJob) -> int:

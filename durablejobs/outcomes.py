@@ -3,6 +3,7 @@
 | a handler …               | outcome     | the job becomes                                          |
 |---------------------------|-------------|----------------------------------------------------------|
 | returns                   | `Succeeded` | succeeded                                                |
+| … and its transaction has | `Settled`   | succeeded: that is committed already                     |
 | raises any exception      | `Errored`   | scheduled for its next attempt; failed when none is left |
 | raises `Retry(delay)`     | `Errored`   | the same, after this delay instead of the backoff's      |
 | raises `Fail(reason)`     | `GaveUp`    | failed, at once                                          |
@@ -83,6 +84,12 @@ class Succeeded(NamedTuple):
     result: str | None = None
 
 
+class Settled(NamedTuple):
+    """The handler ran to its end, and its own transaction has written that it succeeded: nothing is left to write."""
+
+    result: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What went wrong in one attempt, as text that is safe to store and to show."""
@@ -131,4 +138,9 @@ class Crashed:
     """Whether that was one crash too many."""
 
 
-Outcome = Succeeded | Errored | GaveUp | Snoozed | Stopped | Crashed
+Outcome = Succeeded | Settled | Errored | GaveUp | Snoozed | Stopped | Crashed
+
+
+def failure_of(outcome: Outcome) -> Failure | None:
+    """Return what went wrong in a run, if anything did."""
+    return None if isinstance(outcome, Succeeded | Settled | Snoozed) else outcome.failure

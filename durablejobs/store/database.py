@@ -38,6 +38,30 @@ class Watch(Protocol):
         ...
 
 
+class LentTransaction(AbstractContextManager[Connection], Protocol):
+    """A write transaction whose connection is lent to a handler, who must not end it."""
+
+    def belongs_to(self, thread: int) -> None:
+        """Note which thread it is for, if another one has waited for it."""
+        ...
+
+    def forbid_end(self, tell: Callable[[str], None]) -> None:
+        """Refuse, where the database can, to end it by the driver's own connection; tell who tries."""
+        ...
+
+    def allow_end(self) -> None:
+        """Take the connection back."""
+        ...
+
+    def commit(self) -> None:
+        """Commit, and let the next writer in."""
+        ...
+
+    def roll_back(self) -> None:
+        """Undo everything, and let the next writer in."""
+        ...
+
+
 class Database(Protocol):
     """One database: connections, transactions, errors, signs of life. Statements are not its business."""
 
@@ -64,6 +88,14 @@ class Database(Protocol):
 
     def write_at_once(self, sql: str, values: Sequence[Any]) -> Any:
         """Run one statement that is a transaction of its own; return the driver's cursor."""
+        ...
+
+    def lend(self) -> LentTransaction:
+        """Return a transaction for a handler, on a connection that nobody else uses meanwhile."""
+        ...
+
+    def refuse_write_inside_write(self) -> None:
+        """Raise `TransactionError` in a thread for which another write would wait for ever."""
         ...
 
     def migration(self) -> AbstractContextManager[Connection]:

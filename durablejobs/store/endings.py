@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Text, bindparam, case, func, insert, literal_
 
 from ..clock import from_text, to_text
 from ..jobs import ClaimedJob
-from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
+from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Settled, Snoozed, Stopped, Succeeded, failure_of
 from ..statuses import FINAL, Status
 from .claims import IS_RUNNING
 from .hot import HotStatement, driver_of
@@ -71,20 +71,27 @@ def succeed_statement(count: int) -> str:
 def settle(connection: Connection, worker_id: int, endings: Sequence[Ending]) -> Settlement:
     """Write the endings of runs, each guarded by its claim token."""
     succeeded = [ending for ending in endings if type(ending.outcome) is Succeeded]
-    lost: list[ClaimedJob] = []
-    for chunk in _chunked(succeeded):
-        if _succeed(connection, chunk) < len(chunk):
-            lost += _not_settled(connection, chunk)
+    lost = succeed(connection, succeeded)
     statuses: dict[int, Status] = {}
     if len(succeeded) < len(endings):
         for ending in endings:
-            if type(ending.outcome) is not Succeeded:
-                status = _end_otherwise(connection, worker_id, ending)
-                if status is None:
-                    lost.append(ending.job)
-                else:
-                    statuses[ending.job.id] = status
+            if type(ending.outcome) in (Succeeded, Settled):
+                continue
+            status = _end_otherwise(connection, worker_id, ending)
+            if status is None:
+                lost += _not_settled(connection, [ending])
+            else:
+                statuses[ending.job.id] = status
     return Settlement(lost, statuses)
+
+
+def succeed(connection: Connection, endings: list[Ending]) -> list[ClaimedJob]:
+    """Write the endings of runs that succeeded; return the jobs whose claim was gone."""
+    lost: list[ClaimedJob] = []
+    for chunk in _chunked(endings):
+        if _succeed(connection, chunk) < len(chunk):
+            lost += _not_settled(connection, chunk)
+    return lost
 
 
 def _chunked(endings: list[Ending]) -> Iterator[list[Ending]]:
@@ -115,7 +122,8 @@ _IS_SETTLED: Final = HotStatement(
 def _not_settled(connection: Connection, endings: list[Ending]) -> list[ClaimedJob]:
     """Return the jobs that are not ours any more.
 
-    One that stands there as succeeded under our token is ours: a commit that reported an error had arrived after all.
+    One that stands there as succeeded under our token is ours: a commit that reported an error had arrived after all,
+    or a child process that has settled its run died before it could say so.
     """
     return [
         job
@@ -151,7 +159,7 @@ def _end_otherwise(connection: Connection, worker_id: int, ending: Ending) -> St
     """Write an ending that is not a success; return the new status, or None when the claim was lost."""
     job, outcome, started_at, ended_at = ending
     status, delay = _consequence(job, outcome)
-    failure = None if isinstance(outcome, Snoozed | Succeeded) else outcome.failure
+    failure = failure_of(outcome)
     row = _END_OTHERWISE.run(
         connection,
         {
@@ -187,7 +195,7 @@ def _consequence(job: ClaimedJob, outcome: Outcome) -> tuple[Status, float | Non
             return Status.FAILED, None
         case Stopped():
             return Status.CANCELLED, None
-        case Succeeded():
+        case Succeeded() | Settled():
             return Status.SUCCEEDED, None
 
 

@@ -46,14 +46,18 @@ class GroupCommit(Generic[Item, Result]):
 
     `store_all` stores a group in one transaction, or nothing of it and raises; it returns a result, not None, for
     each item. `unknown` builds the error for those whose leader was interrupted: whether they are stored, nobody can
-    tell.
+    tell. `refuse_to_wait` raises in a thread that the leader may be waiting for.
     """
 
     def __init__(
-        self, store_all: Callable[[Sequence[Item]], Sequence[Result]], unknown: Callable[[str], Exception]
+        self,
+        store_all: Callable[[Sequence[Item]], Sequence[Result]],
+        unknown: Callable[[str], Exception],
+        refuse_to_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._store_all = store_all
         self._unknown = unknown
+        self._refuse_to_wait = refuse_to_wait
         self._lock = threading.Lock()
         self._line: list[_Entry[Item, Result]] = []
         self._is_busy = False
@@ -67,6 +71,7 @@ class GroupCommit(Generic[Item, Result]):
         entry: _Entry[Item, Result] = _Entry(item)
         with self._lock:
             if self._is_busy:
+                self._refuse_to_wait()
                 entry.turn.acquire()
                 self._line.append(entry)
                 if self._awaited is not None and len(self._line) == self._awaited[0]:

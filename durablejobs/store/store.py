@@ -19,6 +19,7 @@ from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, 
 from ..statuses import Status
 from . import acts, claims, endings, inserts, queries, rescues, schema, soundness, workers
 from .database import Watch, database_at
+from .effects import JobTransaction
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
 from .hot import driver_of
@@ -67,7 +68,9 @@ class Store:
         self.clock = clock or SystemClock()
         self._create = create
         self._is_open = False
-        self._inserts = GroupCommit(self._insert_group, partial(CommitUnknownError, self.location))
+        self._inserts = GroupCommit(
+            self._insert_group, partial(CommitUnknownError, self.location), self.database.refuse_write_inside_write
+        )
 
     @property
     def location(self) -> str:
@@ -190,6 +193,11 @@ class Store:
                     connection, [queue], wanted, request.worker_id, now_text, lease, request.handlers
                 )
         return claimed
+
+    def transaction(self, job: ClaimedJob) -> JobTransaction:
+        """Return a transaction for the handler of this job; it commits with the job's ending."""
+        self.open()
+        return JobTransaction(self.database, job, self.clock)
 
     def settle(self, worker_id: int, finished: Sequence[Ending]) -> Settlement:
         """Write endings only."""

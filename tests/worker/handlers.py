@@ -76,6 +76,16 @@ def register(jobs: DurableJobs, calls_path: Path, gates: Path) -> None:
             time.sleep(60)
         connection.close()
 
+    def write_effect(dies: str = "") -> None:
+        """Write one row in the job's transaction; die at this moment of the first run."""
+        with current_job().transaction() as connection:
+            connection.exec_driver_sql("INSERT INTO effects VALUES (?)", (current_job().id,))
+            if dies == "inside":
+                die("kill", 1)
+        calls.note("written")
+        if dies == "before the commit":
+            die("kill", 1)
+
     meeting = threading.Barrier(4, timeout=20)
     functions: dict[str, Callable[..., Any]] = {
         "echo": lambda value=None: value,
@@ -85,6 +95,7 @@ def register(jobs: DurableJobs, calls_path: Path, gates: Path) -> None:
         "meet": lambda: meeting.wait() and None,
         "die": die,
         "lock_database": lock_database,
+        "write_effect": write_effect,
         "fail_until": fail_until,
         "raise_retry": raise_retry,
         "raise_snooze": raise_snooze,

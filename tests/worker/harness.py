@@ -185,7 +185,7 @@ class Queue:
     ) -> WorkerProcess:
         """Start a worker; the options that are not named here are those of `WorkerConfig`.
 
-        `planted` is a bug that it is to have: a test that cannot find it proves nothing.
+        `planted` are faults that it is to have, see `program`: a test that cannot find a bug proves nothing.
         """
         config.setdefault("concurrency", 1)
         WorkerConfig(**config)  # a wrong option fails here, not in the process

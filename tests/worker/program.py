@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,9 @@ from typing import Any
 
 from durablejobs import Backoff, DatabaseConfig, DurableJobs, JobDefaults, WorkerConfig, WorkerReport
 from durablejobs.clock import to_text
+from durablejobs.outcomes import Succeeded
 from durablejobs.store import endings
+from durablejobs.store.effects import JobTransaction
 
 from . import handlers
 
@@ -60,12 +63,43 @@ def work(order: dict[str, Any]) -> None:
     print(json.dumps(asdict(report)), flush=True)
 
 
-def plant(bug: str) -> None:
-    """Give this process a bug that the tests must find."""
-    assert bug == "no claim token"
+def plant(names: str) -> None:
+    """Give this process faults: bugs that the tests must find, and a death at the worst moment."""
+    for name in names.split(", "):
+        _FAULTS[name]()
+
+
+def _forget_the_claim_token() -> None:
     guard, correct = "AND jobs.claim_token = ended.column2", endings.succeed_statement
     assert guard in correct(1)
     endings.succeed_statement = lambda count: correct(count).replace(guard, "")  # type: ignore[assignment]
+
+
+def _commit_effects_alone() -> None:
+    async def settle(transaction: JobTransaction, _outcome: Succeeded, _seconds: float) -> bool:
+        if transaction._close():
+            transaction._transaction.commit()
+        return False
+
+    JobTransaction.settle = settle  # type: ignore[method-assign]
+
+
+def _die_after_the_commit() -> None:
+    correct = JobTransaction.settle
+
+    async def settle(transaction: JobTransaction, outcome: Succeeded, seconds: float) -> bool:
+        await correct(transaction, outcome, seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return True
+
+    JobTransaction.settle = settle  # type: ignore[method-assign]
+
+
+_FAULTS: dict[str, Callable[[], None]] = {
+    "no claim token": _forget_the_claim_token,
+    "ending and effect in two transactions": _commit_effects_alone,
+    "dies after the commit": _die_after_the_commit,
+}
 
 
 def _in_a_thread(jobs: DurableJobs, order: dict[str, Any]) -> WorkerReport:

@@ -117,6 +117,32 @@ def test_ten_thousand_jobs_survive_workers_that_are_killed_all_the_time(
     assert crashes == queue.sql("SELECT count(*) AS errors FROM job_errors WHERE kind = 'crash'")[0]["errors"]
 
 
+def _effects_after_kills(queue: Queue, jobs: int, planted: str | None) -> Counter[int]:
+    """Let workers that are killed all the time run jobs with an effect; return how many jobs have how many effects."""
+    queue.sql("CREATE TABLE effects(job INTEGER)")
+    trouble = Trouble(queue, 2, Trouble.kill, concurrency=2, max_crashes=20, planted=planted)
+    with trouble.going_on():
+        queue.enqueue_many("write_effect", jobs)
+        queue.wait_until_all_ended(within=300)
+    assert queue.statuses() == {"succeeded": jobs}
+    assert len(trouble.harmed) >= 5
+    return Counter(row["n"] for row in queue.sql("SELECT count(*) AS n FROM effects GROUP BY job"))
+
+
+def test_effects_in_the_jobs_transaction_are_there_once_although_workers_are_killed_all_the_time(
+    queue: Queue, record_property: Callable[[str, object], None]
+) -> None:
+    effects = _effects_after_kills(queue, 4000, planted=None)
+    record_property("calls", len(queue.calls()))
+    assert len(queue.calls()) > 4000
+    assert effects == {1: 4000}
+
+
+def test_the_kill_loop_finds_an_ending_that_is_written_in_a_second_transaction(queue: Queue) -> None:
+    effects = _effects_after_kills(queue, 4000, planted="ending and effect in two transactions")
+    assert effects[2] > 0
+
+
 def test_workers_that_are_paused_for_longer_than_their_lease_do_no_harm(
     queue: Queue, record_property: Callable[[str, object], None]
 ) -> None:

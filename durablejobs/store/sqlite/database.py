@@ -4,8 +4,8 @@ Habits of SQLite that this file answers:
 
 - A transaction that reads and then writes fails at once when another has written meanwhile, whatever the busy
   timeout: so everything that may write begins with BEGIN IMMEDIATE.
-- A process has one writer at a time anyway: one connection, behind a lock, does all its writing, and keeps its
-  compiled statements.
+- A process has one writer at a time anyway: one connection, behind a lock, does all its own writing, and keeps its
+  compiled statements. Handlers write by a second one, behind the same lock.
 - A connection that was carried through `fork` corrupts the file: the child starts with none, and the inherited ones
   are never closed there, because closing would touch the parent's locks and log.
 - Any other handle on the database file in this process would drop SQLite's POSIX locks when it is closed: nobody
@@ -41,7 +41,7 @@ from . import backup, pragmas
 from .driver_errors import primary_code, translate
 from .files import lock_file_of, path_of
 from .watch import Watch
-from .writer import Writer, WriteTransaction
+from .writer import LentTransaction, SharedGate, Writer, WriteTransaction
 
 OLDEST_SQLITE: Final = (3, 38, 0)
 """Built-in JSON functions; RETURNING came with 3.35, UPDATE FROM with 3.33."""
@@ -63,8 +63,7 @@ class SqliteDatabase:
     def __init__(self, target: str | os.PathLike[str], config: DatabaseConfig | None = None) -> None:
         self.path = path_of(target)
         self.config = config or DatabaseConfig()
-        self._engine = self._new_engine()
-        self._writer = self._new_writer()
+        self._set_up()
         self._identity: tuple[int, int] | None = None
         _open_databases.add(self)
 
@@ -137,6 +136,14 @@ class SqliteDatabase:
         """Run one statement that is a transaction of its own. Raises what `write` raises."""
         return self._writer.run(sql, values)
 
+    def lend(self) -> LentTransaction:
+        """Return a transaction of the connection that is lent to handlers. Raises what `write` raises."""
+        return LentTransaction(self._handlers_writer)
+
+    def refuse_write_inside_write(self) -> None:
+        """Raise `TransactionError` in a thread that has a write transaction open: another would wait for it."""
+        self._gate.refuse_write_inside_write()
+
     @contextmanager
     def migration(self) -> Iterator[Connection]:
         """Yield a connection in one transaction that may rebuild tables: without cascading deletes."""
@@ -187,16 +194,22 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close every connection of this process."""
         self._writer.close()
+        self._handlers_writer.close()
         self._engine.dispose()
 
     def forget_after_fork(self) -> None:
         """In a forked child: start with no connection, and never close the parent's."""
-        _abandoned.extend((self._engine, self._writer))
+        _abandoned.extend((self._engine, self._writer, self._handlers_writer))
+        self._set_up()
+
+    def _set_up(self) -> None:
         self._engine = self._new_engine()
+        self._gate = SharedGate(self.path)
         self._writer = self._new_writer()
+        self._handlers_writer = self._new_writer()
 
     def _new_writer(self) -> Writer:
-        return Writer(self._engine.connect, self.path, self.config.busy_timeout)
+        return Writer(self._engine.connect, self.location, self.config.busy_timeout, self._gate)
 
     def _new_engine(self) -> Engine:
         engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, max_overflow=-1)

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Final
 
+from ...errors import TransactionError
 from ..presence import LockFile
 
 OUTER: Final = 1 << 40
@@ -40,8 +41,7 @@ class Gate:
 
     def enter(self, timeout: float) -> bool:
         """Go in, after at most `timeout` seconds; return whether it worked."""
-        if self._inside == threading.get_ident():
-            raise RuntimeError("a write inside a write of the same thread would wait for itself for ever")
+        self.refuse_write_inside_write()
         if not self._threads.acquire(timeout=timeout):
             return False
         try:
@@ -54,6 +54,18 @@ class Gate:
             return False
         self._inside = threading.get_ident()
         return True
+
+    def refuse_write_inside_write(self) -> None:
+        """Raise `TransactionError` in the thread that is in: what it waits for would wait for it."""
+        if self._inside == threading.get_ident():
+            raise TransactionError(
+                "a write inside a write of the same thread would wait for itself for ever: enqueue with "
+                "using(connection=…) of the transaction; on an event loop, `await asyncio.to_thread(…)` waits its turn"
+            )
+
+    def belongs_to(self, thread: int) -> None:
+        """Note which thread is in, if another one went in for it."""
+        self._inside = thread
 
     def leave(self) -> None:
         """Let the next one in."""

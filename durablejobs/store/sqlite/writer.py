@@ -1,17 +1,17 @@
-"""The one connection of a process that writes, and its transactions: into the gate, BEGIN IMMEDIATE, out again."""
+"""The connections of a process that write, and their transactions: into the gate, BEGIN IMMEDIATE, out again."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import CommitUnknownError, DatabaseBusyError
 from ..hot import driver_of
@@ -20,30 +20,49 @@ from .files import lock_file_of
 from .gate import Gate
 
 
-class Writer:
-    """Does all the writing of a process to one database, one transaction at a time."""
+class SharedGate:
+    """The gate of a process's writers to one database; made by the first who wants in.
 
-    def __init__(self, connect: Callable[[], Connection], path: Path, busy_timeout: float) -> None:
-        self.location = str(path)
-        self.busy_timeout = busy_timeout
+    Who never writes may lack the right to make one.
+    """
+
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._connect = connect
-        self._connection: Connection | None = None
         self._gate: Gate | None = None
-        self._opening = threading.Lock()
+        self._making = threading.Lock()
 
-    def enter_gate(self) -> Gate:
-        """Wait for our turn to write; the caller leaves the gate. Raises `DatabaseBusyError`."""
-        gate = self._gate or self._new_gate()
-        if not gate.enter(self.busy_timeout):
-            raise DatabaseBusyError(self.location, self.busy_timeout)
-        return gate
+    def get(self) -> Gate:
+        """Return the gate."""
+        return self._gate or self._made()
 
-    def _new_gate(self) -> Gate:
-        with self._opening:
+    def _made(self) -> Gate:
+        with self._making:
             if self._gate is None:
                 self._gate = Gate(lock_file_of(self._path))
             return self._gate
+
+    def refuse_write_inside_write(self) -> None:
+        """Raise `TransactionError` in the thread that is in the gate."""
+        if self._gate is not None:
+            self._gate.refuse_write_inside_write()
+
+
+class Writer:
+    """Writes to one database by a connection of its own, one transaction at a time."""
+
+    def __init__(self, connect: Callable[[], Connection], location: str, busy_timeout: float, gate: SharedGate) -> None:
+        self.location = location
+        self.busy_timeout = busy_timeout
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._gate = gate
+
+    def enter_gate(self) -> Gate:
+        """Wait for our turn to write; the caller leaves the gate. Raises `DatabaseBusyError`."""
+        gate = self._gate.get()
+        if not gate.enter(self.busy_timeout):
+            raise DatabaseBusyError(self.location, self.busy_timeout)
+        return gate
 
     def connection(self) -> Connection:
         """Return the connection; only for who is in the gate."""
@@ -79,7 +98,7 @@ class Writer:
     def discard(self) -> None:
         """Throw the connection away; the next transaction starts afresh from the file."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is not None and not connection.closed:
             connection.invalidate()
             connection.close()
 
@@ -131,15 +150,25 @@ class WriteTransaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is None:
+            self.commit()
+        else:
+            self.roll_back()
+            self._raise_translated(error)
+
+    def commit(self) -> None:
+        """Commit, and let the next writer in."""
         try:
-            if error is None:
-                self._commit()
-            else:
-                self._roll_back()
+            self._commit()
         finally:
             self._gate.leave()
-        if error is not None:
-            self._raise_translated(error)
+
+    def roll_back(self) -> None:
+        """Undo everything, and let the next writer in."""
+        try:
+            self._roll_back()
+        finally:
+            self._gate.leave()
 
     def _commit(self) -> None:
         try:
@@ -156,10 +185,36 @@ class WriteTransaction:
         try:
             self._driver.rollback()
             self._connection.rollback()
-        except (DBAPIError, sqlite3.Error):
+        except (SQLAlchemyError, sqlite3.Error):
             self._writer.discard()
 
     def _raise_translated(self, error: BaseException) -> None:
         translated = translate(error, self._writer.location, self._writer.busy_timeout)
         if translated is not None:
             raise translated from error
+
+
+class LentTransaction(WriteTransaction):
+    """A transaction whose connection is lent to a handler."""
+
+    __slots__ = ()
+
+    def belongs_to(self, thread: int) -> None:
+        """Note which thread the transaction is for, if another one has waited for it."""
+        self._gate.belongs_to(thread)
+
+    def forbid_end(self, tell: Callable[[str], None]) -> None:
+        """Let SQLite refuse every statement that ends it, however it comes; tell which one was tried."""
+
+        def authorize(action: int, operation: str | None, *_: str | None) -> int:
+            if action != sqlite3.SQLITE_TRANSACTION:
+                return sqlite3.SQLITE_OK
+            tell(str(operation))
+            return sqlite3.SQLITE_DENY
+
+        self._driver.set_authorizer(authorize)
+
+    def allow_end(self) -> None:
+        """Take the connection back."""
+        with suppress(sqlite3.ProgrammingError):  # it was closed after all, and has thereby rolled back
+            self._driver.set_authorizer(None)

@@ -1,0 +1,371 @@
+"""A handler's own transaction: its effects and its job's ending are stored together, or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func, insert, select, text
+from sqlalchemy.orm import Session
+
+from durablejobs import DurableJobs, Job, Retry, Snooze, TransactionError, current_job
+
+from .conftest import Sql
+
+EFFECTS = Table("effects", MetaData(), Column("job", Integer), Column("what", Text))
+
+Handler = Callable[[], Any]
+
+
+def effect(connection: Connection | Session, what: str = "done") -> None:
+    connection.execute(insert(EFFECTS).values(job=current_job().id, what=what))
+
+
+@pytest.fixture(autouse=True)
+def _table(jobs: DurableJobs, sql: Sql) -> None:
+    jobs.migrate()
+    sql("CREATE TABLE effects(job INTEGER, what TEXT)")
+
+
+class Run:
+    """Runs a function as a job with one attempt; returns the job as it has become."""
+
+    def __init__(self, jobs: DurableJobs) -> None:
+        self.jobs = jobs
+
+    def __call__(self, handler: Handler) -> Job:
+        job = self.jobs.handler("handler", max_attempts=1)(handler).enqueue()
+        self.jobs.work(burst=True, concurrency=1)
+        return job.refresh()
+
+    @property
+    def effects(self) -> list[str]:
+        return [row[0] for row in self.sql("SELECT what FROM effects ORDER BY rowid")]
+
+    def sql(self, statement: str) -> list[Any]:
+        """Run a statement as another program does, in whatever thread."""
+        with closing(sqlite3.connect(self.jobs.location, timeout=10)) as connection, connection:
+            return connection.execute(statement).fetchall()
+
+
+@pytest.fixture
+def run(jobs: DurableJobs) -> Run:
+    return Run(jobs)
+
+
+def test_effects_and_ending_are_stored_together(run: Run) -> None:
+    def handler() -> int:
+        with current_job().transaction() as connection:
+            effect(connection)
+        return 5
+
+    job = run(handler)
+    assert (job.status, job.result) == ("succeeded", 5)
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    assert job.started_at <= job.finished_at
+    assert run.effects == ["done"]
+
+
+def test_until_the_handler_has_returned_nobody_sees_the_effects(run: Run) -> None:
+    seen: list[str] = []
+
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+        seen.extend(run.effects)
+
+    assert run(handler).status == "succeeded"
+    assert seen == []
+    assert run.effects == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("signal", "status"), [(ValueError("no"), "failed"), (Retry("no"), "failed"), (Snooze(60), "scheduled")]
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_whatever_the_handler_raises_undoes_the_effects(run: Run, signal: Exception, status: str, inside: bool) -> None:
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            if inside:
+                raise signal
+        raise signal
+
+    assert run(handler).status == status
+    assert run.effects == []
+
+
+def test_a_child_enqueued_in_the_transaction_has_its_fate(run: Run, jobs: DurableJobs) -> None:
+    @jobs.handler
+    def child(number: int) -> int:
+        return number
+
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            child.using(connection=connection).enqueue(1)
+            child.using(connection=connection).enqueue_many([[2], [3]])
+        if current_job().attempt == 1:
+            raise Retry(delay=0)
+
+    job = jobs.handler("parent")(handler).enqueue()
+    jobs.work(burst=True, concurrency=1)
+    assert job.refresh().attempt == 2
+    assert sorted(each.result for each in jobs.list_jobs() if each.handler == "child") == [1, 2, 3]
+
+
+def test_a_job_without_a_transaction_may_enqueue_as_ever(run: Run, jobs: DurableJobs) -> None:
+    assert run(lambda: jobs.using(check=False).enqueue("elsewhere").id).result == 2
+
+
+def commit(connection: Connection) -> None:
+    connection.commit()
+
+
+def roll_back(connection: Connection) -> None:
+    connection.rollback()
+
+
+def end_by_text(connection: Connection) -> None:
+    connection.execute(text(" -- really\n /* now */ commit"))
+
+
+def roll_back_by_text(connection: Connection) -> None:
+    connection.exec_driver_sql("ROLLBACK")
+
+
+def end_transaction(connection: Connection) -> None:
+    transaction = connection.get_transaction()
+    assert transaction is not None
+    transaction.commit()
+
+
+def commit_by_the_driver(connection: Connection) -> None:
+    assert connection.connection.driver_connection is not None
+    connection.connection.driver_connection.commit()
+
+
+def run_a_script(connection: Connection) -> None:
+    assert connection.connection.driver_connection is not None
+    connection.connection.driver_connection.executescript("SELECT 1;")
+
+
+ENDS = [commit, roll_back, end_by_text, roll_back_by_text, end_transaction, commit_by_the_driver, run_a_script]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_ending_it_by_hand_is_refused_and_nothing_is_stored(run: Run, end: Callable[[Connection], None]) -> None:
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            end(connection)
+
+    job = run(handler)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert "in a job's transaction" in job.error or "not authorized" in job.error
+    assert run.effects == []
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_refusal_that_is_swallowed_stores_nothing_either(run: Run, end: Callable[[Connection], None]) -> None:
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            with pytest.raises(Exception, match=r"in a job's transaction|not authorized"):
+                end(connection)
+
+    job = run(handler)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error.startswith("TransactionError: ")
+    assert run.effects == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("way", ["close", "invalidate"])
+def test_a_connection_that_the_handler_gives_away_fails_the_attempt_and_harms_nobody_else(
+    run: Run, jobs: DurableJobs, way: str
+) -> None:
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            getattr(connection, way)()
+
+    assert run(handler).status == "failed"
+    assert run.effects == []
+
+    @jobs.handler
+    def next_one() -> None:
+        with current_job().transaction() as connection:
+            effect(connection, "next")
+
+    job = next_one.enqueue()
+    jobs.work(burst=True, concurrency=1)
+    assert job.refresh().status == "succeeded"
+    assert run.effects == ["next"]
+
+
+def test_a_part_that_may_fail_has_a_savepoint(run: Run) -> None:
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection, "kept")
+            with suppress(KeyError), connection.begin_nested():
+                effect(connection, "undone")
+                raise KeyError
+
+    assert run(handler).status == "succeeded"
+    assert run.effects == ["kept"]
+
+
+def test_a_session_takes_part(run: Run) -> None:
+    def handler() -> int:
+        with current_job().transaction() as connection, Session(connection) as session:
+            effect(session)
+            session.commit()  # flushes; the job's transaction commits
+            return session.scalar(select(func.count()).select_from(EFFECTS)) or 0
+
+    assert run(handler).result == 1
+    assert run.effects == ["done"]
+
+
+def test_there_is_one_transaction_a_run(run: Run) -> None:
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+        with current_job().transaction():
+            raise AssertionError("never reached")
+
+    job = run(handler)
+    assert job.error == "TransactionError: job 1 has a transaction already: one holds all that a run writes"
+    assert run.effects == []
+
+
+def test_after_one_that_was_undone_there_may_be_another(run: Run) -> None:
+    def handler() -> None:
+        with suppress(KeyError), current_job().transaction() as connection:
+            effect(connection, "first")
+            raise KeyError
+        with current_job().transaction() as connection:
+            effect(connection, "second")
+
+    assert run(handler).status == "succeeded"
+    assert run.effects == ["second"]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_enqueueing_past_the_transaction_says_how_instead_of_waiting_for_itself(
+    run: Run, jobs: DurableJobs, many: bool
+) -> None:
+    client = jobs.using(check=False)
+
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            if many:
+                client.enqueue_many("child", [[1]])
+            else:
+                client.enqueue("child")
+
+    job = run(handler)
+    assert job.error is not None
+    assert "using(connection=…)" in job.error
+    assert [each.handler for each in jobs.list_jobs()] == ["handler"]
+    assert run.effects == []
+
+
+def test_it_says_so_too_while_another_thread_waits_to_store_a_job(run: Run, jobs: DurableJobs) -> None:
+    """The other thread leads the shared commit, and waits for the one that would wait for it."""
+    client = jobs.using(check=False)
+    leader = threading.Thread(target=lambda: client.enqueue("by_another"))
+
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            leader.start()
+            while not client._store._inserts._is_busy:
+                pass
+            with pytest.raises(TransactionError):
+                client.enqueue("by_itself")
+
+    assert run(handler).status == "succeeded"
+    leader.join()
+    assert sorted(each.handler for each in jobs.list_jobs()) == ["by_another", "handler"]
+
+
+def test_outside_of_a_run_there_is_no_transaction(run: Run) -> None:
+    left: list[Any] = []
+    assert run(lambda: left.append(current_job())).status == "succeeded"
+    with pytest.raises(TransactionError, match="the run has ended"):
+        left[0].transaction()
+
+
+def test_a_transaction_that_was_never_entered_costs_nothing(run: Run) -> None:
+    left: list[Any] = []
+    assert run(lambda: left.append(current_job().transaction())).status == "succeeded"
+    with pytest.raises(TransactionError, match="its transaction cannot begin"), left[0]:
+        pass
+
+
+def test_a_job_that_was_lost_meanwhile_writes_nothing(run: Run) -> None:
+    def handler() -> None:
+        run.sql("UPDATE jobs SET claim_token = claim_token + 1")  # as another worker that has taken over does
+        with current_job().transaction() as connection:
+            effect(connection)
+
+    jobs = run.jobs
+    jobs.handler("handler")(handler).enqueue()
+    report = jobs.worker(burst=True, concurrency=1, max_jobs=1).run()
+    assert (report.lost, report.succeeded) == (1, 0)
+    assert run.effects == []
+
+
+def test_a_handler_that_undoes_its_own_claim_stores_nothing(run: Run) -> None:
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            connection.execute(text("UPDATE jobs SET claim_token = claim_token + 1"))
+
+    job = run(handler)
+    assert job.error == "ClaimLostError: job 1 is not this worker's any more: nothing of this run is stored"
+    assert run.effects == []
+
+
+def test_constraints_that_are_checked_at_the_commit_fail_the_attempt(run: Run, sql: Sql) -> None:
+    sql("CREATE TABLE parent(id INTEGER PRIMARY KEY)")
+    sql("CREATE TABLE child(parent INTEGER REFERENCES parent(id) DEFERRABLE INITIALLY DEFERRED)")
+
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            connection.execute(text("INSERT INTO child VALUES (7)"))
+
+    job = run(handler)
+    assert job.error == "IntegrityError: FOREIGN KEY constraint failed"
+    assert run.effects == []
+
+
+def test_many_jobs_in_many_threads_take_turns(jobs: DurableJobs, sql: Sql) -> None:
+    @jobs.handler
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+
+    handler.enqueue_many([[]] * 50)
+    report = jobs.work(burst=True, concurrency=4)
+    assert report.succeeded == 50
+    assert sql("SELECT count(DISTINCT job) AS jobs, count(*) AS n FROM effects") == [{"jobs": 50, "n": 50}]
+
+
+def test_a_result_that_cannot_be_stored_undoes_nothing(run: Run) -> None:
+    def handler() -> Any:
+        with current_job().transaction() as connection:
+            effect(connection)
+        return {1, 2}
+
+    assert run(handler).result["durablejobs"] == "the result could not be stored"
+    assert run.effects == ["done"]
