@@ -61,9 +61,10 @@ def test_the_harness_finds_an_ending_that_is_written_in_a_second_transaction(que
 PROGRAM = """
 import os, signal, sys
 from durablejobs import DurableJobs, JobDefaults, current_job
+from durablejobs.clock import to_text
 from durablejobs.current import Workplace
 from durablejobs.executor import Executor
-from durablejobs.store.effects import JobTransaction
+from durablejobs.store.endings import Ending
 from durablejobs.store.store import ClaimRequest
 from tests.worker.program import plant
 
@@ -77,22 +78,26 @@ def write_effect():
         connection.exec_driver_sql("INSERT INTO effects VALUES (?)", (current_job().id,))
 
 store = jobs._store
-[claimed] = store.turn([], ClaimRequest(1, ("default",), 1, 1.0)).claimed
+[claimed] = store.turn([], ClaimRequest(10**6, ("default",), 1, 1.0)).claimed
 os.write(2, b"claimed")
 outcome = Executor(jobs._registry, JobDefaults(), Workplace(store.transaction, store.clock.monotonic)).run(claimed)
+now = to_text(store.clock.now())
+store.settle(10**6, [Ending(claimed, outcome, now, now)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 SYSTEM_CALLS = ("pwrite64", "fdatasync")
 
 
 def run_traced(queue: Queue, trace: Path, *options: str, planted: str | None) -> str:
-    """Claim a job and run it in one thread, under strace, and die; return what it has traced."""
-    queue.sql("DELETE FROM effects")
+    """Claim a job and run it in one thread, under strace, and die; let a worker finish it; return the trace."""
     queue.enqueue("write_effect")
     command = ["strace", "-o", str(trace), "-e", f"trace=write,{','.join(SYSTEM_CALLS)}", *options, sys.executable]
     root = Path(__file__).resolve().parents[2]
     arguments = [str(queue.path), *([planted] if planted else [])]
     subprocess.run([*command, "-c", PROGRAM, *arguments], cwd=root, capture_output=True, timeout=60, check=False)
+    rescuer = queue.start()  # once the lease of one second is over
+    assert queue.wait_until_all_ended().keys() == {"succeeded"}
+    rescuer.kill()
     return trace.read_text()
 
 
@@ -100,7 +105,6 @@ def killed_at_each_call(queue: Queue, planted: str | None) -> list[int]:
     """Kill it at each write and sync after the claim; return the number of effects each time."""
     trace = queue.directory / "trace"
     clean = run_traced(queue, trace, planted=planted)
-    queue.run()
     effects = []
     for call in SYSTEM_CALLS:
         before = len(re.findall(rf"^{call}\(", clean.partition('"claimed"')[0], re.MULTILINE))
@@ -108,8 +112,6 @@ def killed_at_each_call(queue: Queue, planted: str | None) -> list[int]:
         assert in_all > before, clean
         for number in range(before + 1, in_all + 1):
             run_traced(queue, trace, "-e", f"inject={call}:signal=SIGKILL:when={number}", planted=planted)
-            queue.run()
-            assert queue.statuses().keys() == {"succeeded"}
             effects.append(effects_of(queue, queue.sql("SELECT max(id) AS id FROM jobs")[0]["id"]))
     return effects
 
