@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import (
         ArgumentsError,
         BackupError,
+        ChildStartError,
         ClaimLostError,
         CommitUnknownError,
         ConfigurationError,
@@ -59,6 +60,7 @@ _HOMES = {
         "ArgumentsError",
         "BackupError",
         "ClaimLostError",
+        "ChildStartError",
         "CommitUnknownError",
         "ConfigurationError",
         "DatabaseBusyError",
@@ -93,6 +95,7 @@ __all__ = [
     "Backoff",
     "BackupError",
     "Cancel",
+    "ChildStartError",
     "ClaimLostError",
     "Clock",
     "CommitUnknownError",

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
+from weakref import WeakSet
 
 from .backoff import BackoffRule
 from .client import Client, EnqueueOptions
 from .clock import Clock
 from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
 from .current import Workplace
+from .errors import ChildStartError, RegistrationError
 from .executor import Executor
 from .jobs import EnqueuedBatch, Job, JobFilter, QueueStatistics
 from .reading import Reader
-from .registry import HandlerDefinition, HandlerOptions, Registry
+from .registry import HandlerDefinition, HandlerOptions, Mode, Registry, is_imported_by_a_child, module_name
 from .report import EndingListener, WorkerReport
 from .store import Store
-from .worker import Worker
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from .child import ChildOrder
     from .doctor.findings import Finding
+    from .worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +55,8 @@ class DurableJobs:
         self._database_config = database_config
         self._clock = clock
         self._registry = Registry()
+        self._module = module_name(sys._getframe(1))
+        _apps.add(self)
         self._connect(database, create)
 
     def _connect(self, database: str | os.PathLike[str], create: bool) -> None:
@@ -87,7 +96,7 @@ class DurableJobs:
         (a `Backoff`, or a function of the attempt that returns seconds), timeout. `mode="process"` runs them in child
         processes, `fresh=True` each in a new one. Raises `RegistrationError`.
         """
-        module = sys._getframe(1).f_globals.get("__name__", "__main__")
+        module = module_name(sys._getframe(1))
         if callable(name):
             return Handler(self, self._registry.register(None, name, HandlerOptions(), module))
         chosen = HandlerOptions(**checked_options(HandlerOptions, options))
@@ -156,12 +165,30 @@ class DurableJobs:
         `on_ending` is told of each run that has ended, and what became of the job: see `Worker`.
         """
         chosen = config or WorkerConfig(**checked_options(WorkerConfig, options))
-        workplace = Workplace(self._store.transaction, self._store.clock.monotonic)
-        return Worker(self._store, Executor(self._registry, self._defaults, workplace), chosen, on_ending)
+        # Imported here, so that a program that only enqueues does not pay for them.
+        from .children import ChildProgram
+        from .worker import Worker
+
+        if is_imported_by_a_child():
+            raise ChildStartError("the script calls work() on import; put that under if __name__ == '__main__':")
+        program = ChildProgram(_be_child, self._child_order())
+        return Worker(self._store, self._executor(), chosen, program, on_ending)
 
     def work(self, config: WorkerConfig | None = None, **options: Any) -> WorkerReport:
         """Run a worker in this process until it is stopped by a signal, or done (`burst`, `max_jobs`)."""
         return self.worker(config, **options).run()
+
+    def _executor(self) -> Executor:
+        workplace = Workplace(self._store.transaction, self._store.clock.monotonic)
+        return Executor(self._registry, self._defaults, workplace)
+
+    def _child_order(self) -> ChildOrder:
+        from .child import ChildOrder
+
+        definitions = self._registry.of_mode(Mode.PROCESS)
+        modules = [self._module, *(definition.module for definition in definitions)]
+        names = [definition.name for definition in definitions]
+        return ChildOrder(tuple(dict.fromkeys(modules)), tuple(names), self.location)
 
     # The database
 
@@ -201,6 +228,31 @@ class DurableJobs:
 
     def __repr__(self) -> str:
         return f"<DurableJobs {self.location} with {len(self._registry)} handlers>"
+
+
+_apps: WeakSet[DurableJobs] = WeakSet()
+"""The apps of this process."""
+
+
+def _be_child(pipe: Connection, last_words: Connection, order: ChildOrder) -> None:
+    """The main function of a child process."""
+    from .child import serve
+
+    serve(pipe, last_words, partial(_executor_in_child, order))
+
+
+def _executor_in_child(order: ChildOrder) -> Executor:
+    """Return the executor of the app that the worker's handlers belong to, moved to the worker's database."""
+    for module in order.modules:
+        importlib.import_module(module)
+    for app in _apps:
+        if app._module == order.modules[0] and set(order.handlers) <= set(app.handler_names):
+            app.move_to(order.database, create=False)
+            return app._executor()
+    raise RegistrationError(
+        f"importing {' and '.join(order.modules)} in a child process does not register the handlers "
+        f"{', '.join(order.handlers)}; do that at the top level of a module"
+    )
 
 
 class Handler(Generic[P, R]):

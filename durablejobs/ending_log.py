@@ -16,6 +16,7 @@ log = logging.getLogger("durablejobs.worker")
 MOST_PER_SECOND: Final = 20
 """Lines; what is beyond is counted and said in one line. All of it is in `job_errors`."""
 _LONGEST_REASON: Final = 300
+_WORDS: Final = {Status.SCHEDULED: "will be retried", Status.PENDING: "will run again"}
 
 
 class EndingLog:
@@ -59,7 +60,7 @@ def _log_line(ending: Ending, status: Status) -> None:
     if isinstance(outcome, Snoozed):
         log.info("job %d (%s) snoozed for %g s", job.id, job.handler, outcome.delay)
         return
-    word = "will be retried" if status is Status.SCHEDULED else status.value
+    word = _WORDS.get(status, status.value)
     failure = failure_of(outcome)
     reason = "" if failure is None else _reason(failure)
     log.warning("job %d (%s) attempt %d/%d %s%s", job.id, job.handler, job.attempt, job.max_attempts, word, reason)

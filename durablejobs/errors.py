@@ -13,6 +13,7 @@
     ├── WaitTimeoutError            waited for: the job has not ended in time
     ├── ClaimLostError              another worker has taken over the job that runs here
     ├── TransactionError            a handler's transaction is used as it cannot be
+    ├── ChildStartError             child processes cannot be started; the worker ends
     └── DatabaseError               the database is the trouble; carries its path
         ├── DatabaseNotFoundError   no such file
         ├── DatabaseUnusableError   a directory, not a database, no permission, corrupt
@@ -141,6 +142,14 @@ class ClaimLostError(DurableJobsError):
 
 class TransactionError(DurableJobsError, RuntimeError):
     """A handler's transaction is used as it cannot be; nothing that was written in it is stored."""
+
+
+class ChildStartError(DurableJobsError):
+    """Child processes cannot be started, so that jobs of `mode="process"` cannot run; the worker ends."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"child processes cannot start: {reason}")
 
 
 class DatabaseError(DurableJobsError):

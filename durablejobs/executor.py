@@ -101,6 +101,11 @@ class Executor:
         """Return the handlers that run like this."""
         return self._registry.of_mode(mode)
 
+    def wants_fresh_child(self, job: ClaimedJob) -> bool:
+        """Whether this job is to have a child process for itself."""
+        definition = self._registry.find(job.handler)
+        return definition is not None and definition.options.fresh
+
     def timeout_of(self, job: ClaimedJob) -> float | None:
         """Return how long a run of this job may take: the job's own word, else its handler's, else the default."""
         if job.timeout is not None:
@@ -114,12 +119,12 @@ class Executor:
         failure = Failure("timeout", f"ran longer than its timeout of {self.timeout_of(job):g} s{how}", traceback)
         return Errored(failure, self._backoff(job))
 
-    def crashed(self, job: ClaimedJob, cause: str, max_crashes: int) -> Outcome:
+    def crashed(self, job: ClaimedJob, cause: str, max_crashes: int, traceback: str | None) -> Outcome:
         """Return the outcome of a run whose child process died."""
         crashes = job.crashes + 1
         gives_up = crashes >= max_crashes
         count = f"; stopped after {crashes} crashes" if gives_up else f" (crash {crashes})"
-        return Crashed(Failure("crash", f"{cause} while it ran this job{count}"), gives_up)
+        return Crashed(Failure("crash", f"{cause} while it ran this job{count}", traceback), gives_up)
 
     def _unforeseen(self, error: BaseException, job: ClaimedJob, prepared: Run | Outcome | None) -> Outcome:
         if isinstance(prepared, Run) and (transaction := prepared.current.end()) is not None:

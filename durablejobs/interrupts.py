@@ -49,7 +49,7 @@ class Guard:
             if self._job is not job or self._is_interrupted:
                 return False
             self._is_interrupted = True
-            self._send(self._thread, how)
+            self._send(how)
             return True
 
     def _begin(self, job: ClaimedJob) -> None:
@@ -60,11 +60,11 @@ class Guard:
         with self._lock:
             self._job = None
             if self._is_interrupted:
-                self._take_back(self._thread)
+                self._take_back()
 
-    def _send(self, thread: int, how: Interruption) -> None:
+    def _send(self, how: Interruption) -> None:
         """Raise it in the thread, at its next step in Python: a call into C goes on to its end."""
-        _raise_in_thread(thread, how)
+        _raise_in_thread(self._thread, how)
 
-    def _take_back(self, thread: int) -> None:
-        _raise_in_thread(thread, ctypes.py_object())
+    def _take_back(self) -> None:
+        _raise_in_thread(self._thread, ctypes.py_object())

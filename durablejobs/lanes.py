@@ -9,22 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from .clock import Clock
-from .config import WorkerConfig
-from .event_loop import EventLoop
-from .executor import Executor
 from .jobs import ClaimedJob
-from .lane import Lane, Mark, Wake
+from .lane import Lane
 from .queues import QueuePlan
 from .read_ahead import ReadAhead
 from .registry import Mode
-from .slots import ThreadSlots
 from .store.claims import HandlerFilter
 from .store.endings import Ending
-from .store.presence import Seat
 from .store.store import ClaimRequest
-from .threads import ThreadRunner
-from .watchdog import Watchdog
 
 
 @dataclass
@@ -189,42 +181,3 @@ class Lanes:
     def has_free_place(self) -> bool:
         """Whether a lane could begin a job at once."""
         return any(lane.in_flight < lane.count for lane in self._lanes)
-
-
-def lane_sizes(executor: Executor, config: WorkerConfig) -> dict[Mode, int]:
-    """Return how many jobs run at once in each lane that a worker with these handlers needs."""
-    sizes = {
-        Mode.THREAD: config.concurrency,
-        Mode.ASYNC: config.async_concurrency,
-        Mode.PROCESS: config.process_concurrency,
-    }
-    return {mode: size for mode, size in sizes.items() if mode is Mode.THREAD or executor.handlers_of(mode)}
-
-
-def build_lanes(
-    executor: Executor,
-    config: WorkerConfig,
-    plan: QueuePlan,
-    watchdog: Watchdog,
-    seat: Seat | None,
-    clock: Clock,
-    wake: Wake,
-) -> Lanes:
-    """Return the lanes that a worker with these handlers needs."""
-    sizes = lane_sizes(executor, config)
-    runners = [ThreadRunner(executor, watchdog) for _ in range(sizes[Mode.THREAD])]
-    lanes: dict[Mode, Lane] = {Mode.THREAD: ThreadSlots(runners, _marks(seat, 0), clock, wake, executor.cancellations)}
-    if Mode.ASYNC in sizes:
-        mark = _marks(seat, sizes[Mode.THREAD])
-        lanes[Mode.ASYNC] = EventLoop(sizes[Mode.ASYNC], executor, watchdog, mark, clock, wake)
-    names = {mode: [definition.name for definition in executor.handlers_of(mode)] for mode in lanes}
-    return Lanes(lanes, names, plan)
-
-
-def _marks(seat: Seat | None, first: int) -> Mark:
-    """Return what marks the places of one lane, which lie behind those of the lanes before it."""
-    if seat is None:
-        return lambda _place, _job_id: None
-    if first == 0:
-        return seat.mark
-    return lambda place, job_id: seat.mark(first + place, job_id)

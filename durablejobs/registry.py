@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import FrameType
 from typing import Any
 
 from .backoff import BackoffRule
@@ -88,6 +89,18 @@ class HandlerDefinition:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise ArgumentsError("", f"handler '{self.name}' takes {self.name}{self.signature}: {error}") from None
+
+
+def module_name(frame: FrameType) -> str:
+    """Return the name of the module that a frame belongs to; a script's is the same in a worker and in its children."""
+    name = str(frame.f_globals.get("__name__", "__main__"))
+    return "__main__" if name == "__mp_main__" else name
+
+
+def is_imported_by_a_child() -> bool:
+    """Whether a child process is importing, at its start, the script that its worker was started by."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and getattr(process.current_process(), "_inheriting", False)
 
 
 class Registry:
@@ -186,7 +199,7 @@ def _refuse_what_no_child_finds(name: str, function: Callable[..., Any], module:
             f"handler '{name}' is defined inside of a function, where a child process cannot find it; "
             f"define and register it at the top level of a module"
         )
-    if module == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+    if module == "__main__" and not hasattr(sys.modules["__main__"], "__file__") and not is_imported_by_a_child():
         raise RegistrationError(
             f"handler '{name}' is typed in, a child process cannot import it; write it into a file for mode='process'"
         )

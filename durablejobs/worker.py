@@ -13,6 +13,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Final
 
+from .children import ChildProgram
 from .clock import Clock
 from .config import WorkerConfig
 from .doctor.examination import examine_surroundings
@@ -21,7 +22,7 @@ from .executor import Executor
 from .heartbeat import Heartbeat
 from .isolation import Isolation
 from .jobs import ClaimedJob
-from .lanes import build_lanes, lane_sizes
+from .lane_builder import LaneBuilder, lane_sizes
 from .maintenance import Pruner, Rescuer
 from .queues import parse_queues
 from .registry import Mode
@@ -54,11 +55,13 @@ class Worker:
         store: Store,
         executor: Executor,
         config: WorkerConfig,
+        child_program: ChildProgram,
         on_ending: EndingListener | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
         self._config = config
+        self._child_program = child_program
         self._clock: Clock = store.clock
         self._reporter = Reporter(store.clock, on_ending)
         self._queues = parse_queues(config.queues)
@@ -76,11 +79,16 @@ class Worker:
         if self._waker is not None:
             self._waker.wake()
 
+    def _fail(self, error: DurableJobsError) -> None:
+        """A lane cannot work: end as after a first signal, and raise this."""
+        self._failure = error
+        self.stop()
+
     def run(self) -> WorkerReport:
         """Work until stopped or done; return what was done.
 
         Raises `DatabaseReplacedError` when the file disappears, the last `DatabaseError` when the database cannot be
-        written for the length of a lease (then the leases are over anyway), and `ChildProcessError` when child
+        written for the length of a lease (then the leases are over anyway), and `ChildStartError` when child
         processes cannot be started.
         """
         self._store.open()
@@ -106,9 +114,16 @@ class Worker:
         self._watch = self._store.watch()
         self._waker = Waker(self._watch)
         self._watchdog = Watchdog(self._clock)
-        self._lanes = build_lanes(
-            self._executor, config, self._queues, self._watchdog, self._seat, self._clock, self._waker.wake
-        )
+        self._lanes = LaneBuilder(
+            self._executor,
+            config,
+            self._clock,
+            self._waker.wake,
+            self._watchdog,
+            self._seat,
+            self._child_program,
+            self._fail,
+        ).build(self._queues)
         self._isolation = Isolation(config.max_crashes, lambda job: self._lanes.mode_of(job) is Mode.PROCESS)
         self._heartbeat = Heartbeat(self._store, self._worker_id, config.heartbeat, config.lease)
         self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)

@@ -20,13 +20,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from durablejobs import Backoff, DatabaseConfig, DurableJobs, JobDefaults, WorkerConfig, WorkerReport
+from durablejobs import Backoff, DatabaseConfig, DurableJobs, JobDefaults, Worker, WorkerConfig, WorkerReport
 from durablejobs.clock import to_text
 from durablejobs.outcomes import Succeeded
 from durablejobs.store import endings
 from durablejobs.store.effects import JobTransaction
 
 from . import handlers
+
+Worker.__doc__  # noqa: B018 - names are imported at their first use: this one by the nursery, once for all workers
 
 
 class ShiftedClock:
