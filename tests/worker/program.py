@@ -28,8 +28,6 @@ from durablejobs.store.effects import JobTransaction
 
 from . import handlers
 
-Worker.__doc__  # noqa: B018 - names are imported at their first use: this one by the nursery, once for all workers
-
 
 class ShiftedClock:
     """A wall clock that somebody sets: a file says by how many seconds it is wrong."""
@@ -106,7 +104,7 @@ _FAULTS: dict[str, Callable[[], None]] = {
 
 def _in_a_thread(jobs: DurableJobs, order: dict[str, Any]) -> WorkerReport:
     """Run the worker outside of the main thread, where no signal handler can be set; SIGTERM calls `stop`."""
-    worker = jobs.worker(WorkerConfig(**order["config"]))
+    worker: Worker = jobs.worker(WorkerConfig(**order["config"]))
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.stop())
     reports: list[WorkerReport] = []
     thread = threading.Thread(target=lambda: reports.append(worker.run()))
