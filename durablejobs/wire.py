@@ -16,9 +16,9 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple
 
-from .outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
+from .outcomes import Errored, Failure, GaveUp, Outcome, Settled, Snoozed, Stopped, Succeeded
 
-_OUTCOMES: Final = {cls.__name__: cls for cls in (Succeeded, Errored, GaveUp, Snoozed, Stopped, Crashed)}
+_OUTCOMES: Final = {cls.__name__: cls for cls in (Succeeded, Settled, Errored, GaveUp, Snoozed, Stopped)}
 
 
 class Message(NamedTuple):
@@ -47,7 +47,7 @@ class Link:
 
 def outcome_to_json(outcome: Outcome) -> list[Any]:
     """Return what `outcome_from_json` makes the same outcome of."""
-    fields = outcome._asdict() if isinstance(outcome, Succeeded) else asdict(outcome)
+    fields = outcome._asdict() if isinstance(outcome, Succeeded | Settled) else asdict(outcome)
     return [type(outcome).__name__, fields]
 
 
