@@ -93,9 +93,12 @@ jobs = Table(
     Column("started_at", Moment),
     Column("finished_at", Moment),
     CheckConstraint(_is_name("handler"), "handler_is_a_name"),
-    CheckConstraint(_is_name("queue"), "queue_is_a_name"),
+    # What is so common that it is known to be right is compared, not examined: these take a fifth of an insert.
+    CheckConstraint(f"queue = 'default' OR ({_is_name('queue')})", "queue_is_a_name"),
     CheckConstraint("json_valid(args) AND json_type(args) = 'array'", "args_is_a_json_array"),
-    CheckConstraint("json_valid(kwargs) AND json_type(kwargs) = 'object'", "kwargs_is_a_json_object"),
+    CheckConstraint(
+        "kwargs = '{}' OR (json_valid(kwargs) AND json_type(kwargs) = 'object')", "kwargs_is_a_json_object"
+    ),
     CheckConstraint("meta = '{}' OR (json_valid(meta) AND json_type(meta) = 'object')", "meta_is_a_json_object"),
     CheckConstraint("result IS NULL OR json_valid(result)", "result_is_json"),
     CheckConstraint(

@@ -81,7 +81,8 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("json_valid(args) AND json_type(args) = 'array'", name=op.f("ck_jobs_args_is_a_json_array")),
         sa.CheckConstraint(
-            "json_valid(kwargs) AND json_type(kwargs) = 'object'", name=op.f("ck_jobs_kwargs_is_a_json_object")
+            "kwargs = '{}' OR (json_valid(kwargs) AND json_type(kwargs) = 'object')",
+            name=op.f("ck_jobs_kwargs_is_a_json_object"),
         ),
         sa.CheckConstraint(
             "length(created_at) = 26 OR (typeof(created_at) = 'text' AND created_at >= '0001' AND datetime(substr(created_at, 1, 19), '+0 seconds') IS substr(created_at || ':' || '00', 1, 19) AND (created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(created_at) < 20))",
@@ -92,7 +93,7 @@ def upgrade() -> None:
             name=op.f("ck_jobs_handler_is_a_name"),
         ),
         sa.CheckConstraint(
-            "typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 200 AND queue NOT GLOB '*[^A-Za-z0-9_.:-]*'",
+            "queue = 'default' OR (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 200 AND queue NOT GLOB '*[^A-Za-z0-9_.:-]*')",
             name=op.f("ck_jobs_queue_is_a_name"),
         ),
         sa.CheckConstraint(

@@ -71,7 +71,7 @@ class Writer:
         return self._connection
 
     def run(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        """Run one statement without BEGIN and COMMIT around it: SQLite makes it a transaction, for a third less.
+        """Run one statement without BEGIN and COMMIT around it: SQLite makes it a transaction, in one step
 
         It is committed when this returns.
         """
