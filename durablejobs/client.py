@@ -154,7 +154,13 @@ class Client:
         """
         if self._options.unique_key is not None:
             raise ConfigurationError("unique_key", "all items of enqueue_many would have the same; enqueue singly")
-        return self.insert_all(self._new_jobs(handler, items, self._store.clock.now_text()))
+        definition, blank = self._blank(handler)
+        now = self._store.clock.now_text()
+        template = blank.at(*self._due(now), now)
+        arguments = self._encoded_items(definition, items)
+        if self._options.connection is not None:
+            return self.insert_all(template.with_arguments(*each) for each in arguments)
+        return self._store.insert_alike(template, arguments)
 
     def insert_all(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store rows made by `new_job`, of any handlers and options, all in one transaction; none is held back."""
@@ -162,13 +168,10 @@ class Client:
             return self._store.insert_many_in(self._options.connection, new_jobs)
         return self._store.insert_many(new_jobs)
 
-    def _new_jobs(self, handler: str, items: Iterable[Any], now: str) -> Iterator[NewJob]:
-        definition, blank = self._blank(handler)
-        template = blank.at(*self._due(now), now)
+    def _encoded_items(self, definition: HandlerDefinition | None, items: Iterable[Any]) -> Iterator[tuple[str, str]]:
         for index, item in enumerate(items):
             try:
-                args, kwargs = _split(item)
-                yield template.with_arguments(*self._encoded(definition, args, kwargs))
+                yield self._encoded(definition, *_split(item))
             except ArgumentsError as error:
                 raise ArgumentsError(f"item {index}", str(error)) from None
 

@@ -5,7 +5,7 @@ Every statement carries the claim token: a worker that lost its claim changes no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -17,7 +17,7 @@ from ..jobs import ClaimedJob
 from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Settled, Snoozed, Stopped, Succeeded, failure_of
 from ..statuses import FINAL, Status
 from .claims import IS_RUNNING
-from .hot import HotStatement, driver_of
+from .hot import HotStatement, driver_of, in_sizes
 from .tables import job_errors, jobs
 
 ERROR_SHOWN: Final = 500
@@ -42,10 +42,10 @@ class Settlement(NamedTuple):
     """The new status of each job that did not succeed."""
 
 
-_CHUNKS: Final = (256, 64, 16, 4, 1)
+_SIZES: Final = (256, 64, 16, 4, 1)
 
 
-@lru_cache(maxsize=len(_CHUNKS))
+@lru_cache(maxsize=len(_SIZES))
 def succeed_statement(count: int) -> str:
     """Return the statement that ends so many jobs as succeeded.
 
@@ -88,19 +88,10 @@ def settle(connection: Connection, worker_id: int, endings: Sequence[Ending]) ->
 def succeed(connection: Connection, endings: list[Ending]) -> list[ClaimedJob]:
     """Write the endings of runs that succeeded; return the jobs whose claim was gone."""
     lost: list[ClaimedJob] = []
-    for chunk in _chunked(endings):
+    for chunk in in_sizes(endings, _SIZES):
         if _succeed(connection, chunk) < len(chunk):
             lost += _not_settled(connection, chunk)
     return lost
-
-
-def _chunked(endings: list[Ending]) -> Iterator[list[Ending]]:
-    """Split into the few sizes that statements are compiled for."""
-    start = 0
-    for size in _CHUNKS:
-        while len(endings) - start >= size:
-            yield endings[start : start + size]
-            start += size
 
 
 def _succeed(connection: Connection, endings: list[Ending]) -> int:

@@ -7,14 +7,16 @@ passed as SQLite stores them: times and JSON are text.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import Compiled
 from sqlalchemy.sql.elements import ClauseElement
+
+Item = TypeVar("Item")
 
 DIALECT: Final = sqlite.dialect(paramstyle="qmark")
 
@@ -55,3 +57,12 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
     driver = connection.connection.driver_connection
     assert driver is not None
     return driver  # type: ignore[no-any-return]
+
+
+def in_sizes(items: list[Item], sizes: tuple[int, ...]) -> Iterator[list[Item]]:
+    """Split into the few sizes that statements for many rows are made in: each is compiled once, and kept."""
+    start = 0
+    for size in sizes:
+        while len(items) - start >= size:
+            yield items[start : start + size]
+            start += size

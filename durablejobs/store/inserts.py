@@ -1,13 +1,12 @@
-"""Putting jobs in: one row, many rows, and through the user's own transaction."""
+"""Putting jobs in: one, those that share a commit, and through the user's own transaction."""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, text
@@ -15,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from ..errors import ConfigurationError, DuplicateJobError
 from ..jobs import NewJob
-from .hot import HotStatement, driver_of
+from .hot import HotStatement
 from .tables import jobs
 
 _new_row = insert(jobs).values({name: bindparam(name) for name in NewJob._fields})
@@ -34,8 +33,6 @@ _LIVE_BY_UNIQUE_KEY: Final = HotStatement(
     )
 )
 
-CHUNK: Final = 500
-"""Rows that are prepared and stored at once."""
 ROWS_PER_STATEMENT: Final = 100
 
 AnyConnection = Connection | sqlite3.Connection
@@ -65,34 +62,6 @@ def plain_ids(last: int, count: int) -> range:
     return range(last - count + 1, last + 1)
 
 
-def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
-    """Insert jobs as they come, holding few back; return how many rows were stored.
-
-    Items whose unique key a live job has are left out. While one thread checks and encodes the next chunk, another
-    stores the last one: SQLite works without the interpreter lock, and a statement for many rows gives it away once.
-    """
-    driver, stored = driver_of(connection), 0
-    remaining = iter(new_jobs)
-    chunk = list(islice(remaining, CHUNK))
-    if len(chunk) < CHUNK:
-        return _insert_chunk(driver, chunk)
-    with ThreadPoolExecutor(1, "durablejobs-insert") as inserter:
-        while chunk:
-            under_way = inserter.submit(_insert_chunk, driver, chunk)
-            chunk = list(islice(remaining, CHUNK))
-            stored += under_way.result()
-    return stored
-
-
-def _insert_chunk(driver: sqlite3.Connection, chunk: list[NewJob]) -> int:
-    stored = 0
-    whole = len(chunk) - len(chunk) % ROWS_PER_STATEMENT
-    for start in range(0, whole, ROWS_PER_STATEMENT):
-        values = list(chain.from_iterable(chunk[start : start + ROWS_PER_STATEMENT]))
-        stored += driver.execute(for_rows(INSERT_UNLESS_DUPLICATE, ROWS_PER_STATEMENT), values).rowcount
-    return stored + driver.executemany(INSERT_UNLESS_DUPLICATE.sql, chunk[whole:]).rowcount
-
-
 @lru_cache(maxsize=2 * ROWS_PER_STATEMENT)
 def for_rows(statement: HotStatement, count: int) -> str:
     """Return an INSERT of one row as an INSERT of many."""
@@ -101,11 +70,13 @@ def for_rows(statement: HotStatement, count: int) -> str:
 
 
 def insert_jobs_in(connection: AnyConnection, new_jobs: Iterable[NewJob]) -> int:
-    """The same on a connection of the user's own."""
+    """Insert jobs on a connection of the user's own; return how many rows were stored."""
     if isinstance(connection, sqlite3.Connection):
         return connection.executemany(INSERT_UNLESS_DUPLICATE.sql, new_jobs).rowcount
     stored, remaining = 0, iter(new_jobs)
-    while chunk := list(islice(remaining, CHUNK)):  # through SQLAlchemy, which has to know of the transaction
+    while chunk := list(
+        islice(remaining, ROWS_PER_STATEMENT)
+    ):  # through SQLAlchemy, which has to know of the transaction
         stored += connection.exec_driver_sql(INSERT_UNLESS_DUPLICATE.sql, chunk).rowcount
     return stored
 

@@ -17,7 +17,7 @@ from ..config import DatabaseConfig
 from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError
 from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
 from ..statuses import Status
-from . import acts, claims, endings, inserts, queries, rescues, schema, soundness, workers
+from . import acts, bulk, claims, endings, inserts, queries, rescues, schema, soundness, workers
 from .database import Watch, database_at
 from .effects import JobTransaction
 from .endings import Ending, Settlement
@@ -141,8 +141,13 @@ class Store:
         """Store all jobs or, if the iterable raises, none."""
         counted = _Counted(new_jobs)
         with self._write() as connection:
-            stored = inserts.insert_jobs(connection, counted)
+            stored = bulk.insert_jobs(connection, counted)
         return EnqueuedBatch(stored, counted.count - stored)
+
+    def insert_alike(self, template: NewJob, arguments: Iterable[tuple[str, str]]) -> EnqueuedBatch:
+        """Store jobs that differ in args and kwargs alone: all of them or, if the iterable raises, none."""
+        with self._write() as connection:
+            return EnqueuedBatch(bulk.insert_alike(connection, template, arguments))
 
     def insert_in(self, given: Any, job: NewJob) -> tuple[int, bool]:
         """Store one job in the transaction of the user's own connection; it commits."""
