@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
@@ -57,17 +58,27 @@ class DurableJobs:
         self._registry = Registry()
         self._module = module_name(sys._getframe(1))
         _apps.add(self)
-        self._connect(database, create)
+        self._connect(Store(database, database_config, clock, create))
 
-    def _connect(self, database: str | os.PathLike[str], create: bool) -> None:
-        self._store = Store(database, self._database_config, self._clock, create)
-        self._reader = Reader(self._store)
-        self._client = Client(self._store, self._registry, self._defaults, self._reader)
+    def _connect(self, store: Store, client_class: type[Client] = Client) -> None:
+        self._store = store
+        self._reader = Reader(store)
+        self._client = client_class(store, self._registry, self._defaults, self._reader)
 
     def move_to(self, database: str | os.PathLike[str], *, create: bool = True) -> None:
         """Work on another database from now on; the handlers stay. `durablejobs worker --db` does this."""
         self._store.close()
-        self._connect(database, create)
+        self._connect(Store(database, self._database_config, self._clock, create))
+
+    @contextmanager
+    def lent_to(self, store: Store, client_class: type[Client] = Client) -> Iterator[None]:
+        """Work on another store within the block, with write verbs of this class: `durablejobs.testing` does this."""
+        before = self._store, self._reader, self._client
+        self._connect(store, client_class)
+        try:
+            yield
+        finally:
+            self._store, self._reader, self._client = before
 
     # Handlers
 
@@ -110,6 +121,11 @@ class DurableJobs:
     def handler_names(self) -> list[str]:
         """The names of the registered handlers, sorted."""
         return self._registry.names
+
+    @property
+    def registry(self) -> Registry:
+        """The handlers, with their functions and options."""
+        return self._registry
 
     # Writing
 

@@ -38,6 +38,8 @@ def test_the_wheel_carries_its_migrations_and_runs_a_job_in_an_empty_environment
     _run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", cwd=ROOT)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     assert "durablejobs/migrations/versions/0001_create_jobs.py" in zipfile.ZipFile(wheel).namelist()
+    (entry_points,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("entry_points.txt"))
+    assert "[pytest11]\ndurablejobs = durablejobs.pytest_plugin" in zipfile.ZipFile(wheel).read(entry_points).decode()
     _run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     programs = tmp_path / "venv" / "bin"
     _run(programs / "pip", "install", "--quiet", wheel, cwd=tmp_path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ..calls import call_text, compact
 from ..config import parsed_job_id
 from ..statuses import Status
 from .commands import Command
@@ -16,8 +17,6 @@ from .parameters import IDS_CONTEXT, Parsed, database_option, filter_options, jo
 from .records import (
     STYLES,
     absolute,
-    call_text,
-    compact,
     json_object,
     relative,
     status_word,
@@ -112,7 +111,7 @@ def _row(job: Job, now: datetime) -> list[str | Cell]:
         f"{job.spent_attempts}/{job.max_attempts}",
         relative(job.created_at, now),
         time_text(job, now),
-        cut(call_text(job), _LONGEST_CELL),
+        cut(call_text(job.args, job.kwargs), _LONGEST_CELL),
         cut(job.error or "", _LONGEST_CELL),
     ]
 
@@ -157,7 +156,7 @@ def _worker_text(job: Job, reader: Reader) -> str | None:
 def _show_text(job: Job, errors: list[JobError], worker: str | None) -> None:
     now = datetime.now(UTC)
     word = status_word(job)
-    show(f"job {job.id}: {job.handler}({call_text(job)})", "bold")
+    show(f"job {job.id}: {job.handler}({call_text(job.args, job.kwargs)})", "bold")
     _field("status", f"{word}{_status_hint(job, now)}", STYLES.get(word, ""))
     _field("queue", f"{job.queue}, priority {job.priority}")
     _field("tries", f"{job.spent_attempts} of {job.max_attempts}" + (f", {job.crashes} crashes" if job.crashes else ""))

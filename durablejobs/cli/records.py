@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -41,22 +40,6 @@ def _plain(value: Any) -> Any:
 def status_word(job: Job) -> str:
     """Return the status as people see it: a scheduled job with attempts behind it is retrying."""
     return "retrying" if job.status is Status.SCHEDULED and job.attempt > 0 else job.status.value
-
-
-def call_text(job: Job) -> str:
-    """Return args and kwargs as they would stand in a call, JSON each."""
-    args: Any = job.args
-    kwargs: Any = job.kwargs  # text, where somebody forced broken JSON into the row
-    parts = [compact(value) for value in (args if isinstance(args, list) else [args])]
-    parts += [
-        f"{name}={compact(value)}" for name, value in (kwargs if isinstance(kwargs, dict) else {"": kwargs}).items()
-    ]
-    return ", ".join(parts)
-
-
-def compact(value: Any) -> str:
-    """Return JSON for people."""
-    return json.dumps(value, ensure_ascii=False)
 
 
 def time_text(job: Job, now: datetime) -> str:

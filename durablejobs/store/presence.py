@@ -11,8 +11,8 @@ takes a *seat* in a file of its own beside the database, `<database>-lock`:
   then nobody is to blame.
 
 Trap: closing any handle on a file drops all POSIX locks of the process on it. So there is one handle per file and
-process, and it is never closed; the locks of this process's own seats are remembered here, because the kernel never
-reports a process's own locks to itself.
+process, and it stays open while anything here uses the database; the locks of this process's own seats are remembered
+here, because the kernel never reports a process's own locks to itself.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ class LockFile:
             raise _translated(error, path) from error
         self._held: set[int] = set()
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the handle; only for a file that nobody in this process uses any more."""
+        os.close(self._descriptor)
 
     def take_seat(self, unavailable: Iterable[int]) -> Seat:
         """Take the first free seat that is not among the unavailable ones.
@@ -167,3 +171,11 @@ def lock_file_at(path: Path) -> LockFile | None:
         if key not in _files:
             _files[key] = LockFile(path)
         return _files[key]
+
+
+def forget_lock_file(path: Path) -> None:
+    """Close the handle on a lock file whose database nobody in this process uses any more, as after a test."""
+    with _files_lock:
+        file = _files.pop((os.getpid(), str(path)), None)
+    if file is not None:
+        file.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ PROGRAMS = frozenset({"python", "console", "bash", "sql", *FOREIGN})
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the pages look into the database with the sqlite3 shell")
 @pytest.mark.parametrize("path", runnable_pages(), ids=lambda path: path.name)
 def test_the_blocks_of_a_page_run_one_after_another(path: Path, tmp_path: Path) -> None:
+    if path.name == "testing.md" and not entry_points(group="pytest11", name="durablejobs"):
+        pytest.skip("this environment was installed before the pytest plugin was there: pip install -e . again")
     page = Page(tmp_path)
     printed: str | None = None
     try:
