@@ -366,12 +366,15 @@ def interrupt_main_thread() -> Iterator[Callable[[Callable[[], object]], None]]:
     main_thread = threading.get_ident()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        todo.pop()()
-        raise Interrupted
+        if todo:
+            todo.pop()()
+            raise Interrupted
 
     def interrupt(act: Callable[[], object]) -> None:
         todo.append(act)
-        signal.pthread_kill(main_thread, signal.SIGUSR1)
+        while todo:  # again and again: a signal just before a wait begins does not end it
+            signal.pthread_kill(main_thread, signal.SIGUSR1)
+            time.sleep(0.01)
 
     before = signal.signal(signal.SIGUSR1, on_signal)
     yield interrupt
@@ -430,7 +433,7 @@ def test_who_is_interrupted_just_when_it_is_made_leader_hands_the_lead_on(
     assert threads.submit(commit.store, "after all").result(PATIENCE) == "after all"
 
 
-def test_who_is_interrupted_while_a_leader_stores_his_item_leaves_the_line_as_it_is(
+def test_who_is_interrupted_while_a_leader_stores_his_item_keeps_nobody_from_his_answer(
     threads: ThreadPoolExecutor, interrupt_main_thread: Callable[[Callable[[], object]], None]
 ) -> None:
     storing = Storing()
@@ -439,9 +442,12 @@ def test_who_is_interrupted_while_a_leader_stores_his_item_leaves_the_line_as_it
     assert storing.begun.acquire(timeout=PATIENCE)
     leader = threads.submit(commit.store, "leader")
     wait_until(lambda: len(commit._line) == 1)
+    behind: list[Future[str]] = []
 
     def interrupt_while_stored() -> None:
         wait_until(lambda: len(commit._line) == 2)
+        behind.append(threads.submit(commit.store, "behind"))
+        wait_until(lambda: len(commit._line) == 3)
         storing.go.release()
         assert storing.begun.acquire(timeout=PATIENCE)
         interrupt_main_thread(lambda: None)
@@ -453,5 +459,35 @@ def test_who_is_interrupted_while_a_leader_stores_his_item_leaves_the_line_as_it
     later = threads.submit(commit.store, "later")
     wait_until(lambda: len(commit._line) == 1)
     storing.go.release(10)
-    assert (first.result(PATIENCE), leader.result(PATIENCE), later.result(PATIENCE)) == ("first", "leader", "later")
-    assert storing.groups == [["first"], ["leader", "mine"], ["later"]]
+    assert (first.result(PATIENCE), leader.result(PATIENCE)) == ("first", "leader")
+    assert (behind[0].result(PATIENCE), later.result(PATIENCE)) == ("behind", "later")
+    assert storing.groups == [["first"], ["leader", "mine", "behind"], ["later"]]
+
+
+def test_who_is_interrupted_just_when_his_item_is_stored_passes_the_waking_on(
+    threads: ThreadPoolExecutor, interrupt_main_thread: Callable[[Callable[[], object]], None]
+) -> None:
+    storing = Storing()
+    commit = group_commit_of(storing)
+    first = threads.submit(commit.store, "first")
+    assert storing.begun.acquire(timeout=PATIENCE)
+    leader = threads.submit(commit.store, "leader")
+    wait_until(lambda: len(commit._line) == 1)
+    behind: list[Future[str]] = []
+
+    def let_all_be_stored() -> None:
+        storing.go.release(10)
+        assert (first.result(PATIENCE), leader.result(PATIENCE)) == ("first", "leader")
+
+    def interrupt_in_line() -> None:
+        wait_until(lambda: len(commit._line) == 2)
+        behind.append(threads.submit(commit.store, "behind"))
+        wait_until(lambda: len(commit._line) == 3)
+        interrupt_main_thread(let_all_be_stored)
+
+    interrupting = threads.submit(interrupt_in_line)
+    with pytest.raises(Interrupted):
+        commit.store("mine")
+    interrupting.result(PATIENCE)
+    assert behind[0].result(PATIENCE) == "behind"
+    assert storing.groups == [["first"], ["leader", "mine", "behind"]]
