@@ -18,6 +18,7 @@ here, because the kernel never reports a process's own locks to itself.
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 import os
 import struct
@@ -34,6 +35,11 @@ HAS_LOCKS: Final = find_spec("fcntl") is not None
 
 if HAS_LOCKS:
     import fcntl
+
+log = logging.getLogger("durablejobs.worker")
+
+_IN_OTHER_HANDS: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EINTR})
+"""What the kernel says of a lock that somebody else holds."""
 
 SEAT_BYTES: Final = (
     32 * 1024
@@ -54,7 +60,7 @@ class LockFile:
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         except OSError as error:
-            raise _translated(error, path) from error
+            raise _translated(error, path, "written") from error
         self._held: set[int] = set()
         self._lock = threading.Lock()
 
@@ -84,7 +90,7 @@ class LockFile:
                 done += os.pwrite(self._descriptor, bytes(SEAT_BYTES - done), start + done)
         except OSError as error:
             self.unlock(start)
-            raise _translated(error, self.path) from error
+            raise _translated(error, self.path, "written") from error
 
     def leave_seat(self, number: int) -> None:
         """Give up a seat of this process."""
@@ -111,32 +117,49 @@ class LockFile:
 
     def sitter(self, number: int) -> int:
         """Return the id of the worker that sits here, or sat here last; 0: none."""
-        content = os.pread(self._descriptor, _ID.size, number * SEAT_BYTES)
+        content = self._read(_ID.size, number * SEAT_BYTES)
         return int(_ID.unpack(content)[0]) if len(content) == _ID.size else 0
 
     def running_jobs(self, number: int) -> frozenset[int]:
         """Return the ids of the jobs that were running on this seat, also after its worker's death."""
-        content = os.pread(self._descriptor, SEAT_BYTES - _HEADER_BYTES, number * SEAT_BYTES + _HEADER_BYTES)
+        content = self._read(SEAT_BYTES - _HEADER_BYTES, number * SEAT_BYTES + _HEADER_BYTES)
         usable = len(content) - len(content) % _ID.size
         return frozenset(job_id for (job_id,) in _ID.iter_unpack(content[:usable]) if job_id)
 
+    def _read(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise _translated(error, self.path, "read") from error
+
     def try_lock(self, offset: int, length: int = 1) -> bool:
-        """Lock bytes against other processes; return whether all of them were free."""
+        """Lock bytes against other processes; return whether all of them were free.
+
+        Raises `DatabaseUnusableError` where the file system cannot lock: waiting for that would be for ever.
+        """
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, offset)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in _IN_OTHER_HANDS:
+                return False
+            raise _translated(error, self.path, "locked") from error
         return True
 
     def unlock(self, offset: int) -> None:
-        """Give one byte back."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
+        """Give one byte back.
+
+        An error is logged and not raised: what was done under the lock is done, and must not look as if it had failed.
+        """
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
+        except OSError as error:
+            log.error("%s cannot be unlocked (%s): others wait until this process ends", self.path, error.strerror)
 
 
-def _translated(error: OSError, path: Path) -> DatabaseError:
+def _translated(error: OSError, path: Path, what: str) -> DatabaseError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFullError(str(path))
-    return DatabaseUnusableError(str(path), f"cannot be written: {error.strerror}")
+    return DatabaseUnusableError(str(path), f"cannot be {what}: {error.strerror}")
 
 
 class Seat:

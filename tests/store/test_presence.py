@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from durablejobs import DatabaseUnusableError, DurableJobs
 from durablejobs.store import Store
 from durablejobs.store.presence import HAS_LOCKS, MOST_SLOTS, SEAT_BYTES, LockFile, Seat
 from durablejobs.store.sqlite.files import lock_file_of
@@ -254,3 +257,41 @@ def test_a_registration_that_fails_leaves_no_seat_taken(store: Store, file: Lock
         store.register(refuse)
     assert not file.is_taken(0)
     assert store.vitals() == []
+
+
+def test_a_file_system_that_cannot_lock_is_an_error_and_not_a_lock_in_others_hands(
+    file: LockFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken for a lock of others, looking for a free seat would go on for ever."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", fail)
+    with pytest.raises(DatabaseUnusableError, match="cannot be locked: No locks available"):
+        file.take_seat([])
+
+
+def test_a_lock_that_cannot_be_given_back_is_logged_and_what_was_done_under_it_stands(
+    jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs.open()
+    lock = fcntl.lockf
+
+    def fail_to_unlock(descriptor: int, what: int, *place: int) -> None:
+        if what == fcntl.LOCK_UN:
+            raise OSError(errno.EIO, "Input/output error")
+        lock(descriptor, what, *place)
+
+    monkeypatch.setattr("fcntl.lockf", fail_to_unlock)
+    assert jobs.enqueue("mail").id == 1
+    assert "cannot be unlocked" in caplog.text
+
+
+def test_a_seat_that_cannot_be_read_is_one_of_our_errors(file: LockFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.pread", fail)
+    with pytest.raises(DatabaseUnusableError, match="cannot be read"):
+        file.sitter(0)

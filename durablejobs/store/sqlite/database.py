@@ -174,7 +174,8 @@ class SqliteDatabase:
 
     def watch(self) -> Watch:
         """Return a watch on commits by other connections, of this process and of others."""
-        return Watch(self._connect, Path(os.path.realpath(self.path) + "-wal"))
+        with self.translated_errors():
+            return Watch(self._connect, Path(os.path.realpath(self.path) + "-wal"))
 
     def back_up(self, target: Path, replace: bool, advance: Callable[[int, int], None]) -> None:
         """Make a sound copy meanwhile; `advance` is told of the pages done and of all. Raises `BackupError`."""

@@ -36,8 +36,15 @@ class Watch:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def changed(self) -> bool:
-        """Return whether another connection has committed since the last call."""
-        version = self._version()
+        """Return whether another connection has committed since the last call.
+
+        An error is news too, a little later: who is told looks at the database and meets it there.
+        """
+        try:
+            version = self._version()
+        except sqlite3.Error:
+            time.sleep(ASK_EVERY)
+            return True
         changed, self._seen = version != self._seen, version
         if changed:
             self._asks_until = 0.0

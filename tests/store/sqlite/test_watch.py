@@ -7,9 +7,11 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from durablejobs import DatabaseUnusableError
 from durablejobs.store import Store
 from durablejobs.store.sqlite import watch
 from durablejobs.store.sqlite.watch import ASK_EVERY, Watch
@@ -172,3 +174,18 @@ def test_asking_is_cheap(watched: Watch) -> None:
     for _ in range(1000):
         watched.changed()
     assert time.process_time() - started < 0.5
+
+
+def test_an_error_of_the_look_out_is_news_and_no_error_of_its_own(store: Store) -> None:
+    watch = store.watch()
+    watch._connection.close()  # type: ignore[attr-defined]
+    assert watch.changed()
+    assert watch.changed()
+    watch.close()
+
+
+def test_a_look_out_on_a_file_that_is_no_database_is_one_of_our_errors(store: Store, database_path: Path) -> None:
+    store.close()
+    database_path.write_bytes(b"once upon a time " * 1000)
+    with pytest.raises(DatabaseUnusableError, match="not a SQLite database"):
+        store.database.watch()
