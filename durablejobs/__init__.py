@@ -38,14 +38,17 @@ if TYPE_CHECKING:
         JobFailedError,
         JobNotFoundError,
         RegistrationError,
+        ResourceError,
         SchemaError,
         TransactionError,
         UnknownHandlerError,
         WaitTimeoutError,
     )
+    from .events import Event
     from .jobs import EnqueuedBatch, Job, JobError, JobFilter, QueueStatistics, WorkerRecord
     from .outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry, Snooze
     from .report import WorkerReport
+    from .resources import INJECTED
     from .statuses import Status
     from .worker import Worker
 
@@ -76,14 +79,17 @@ _HOMES = {
         "JobFailedError",
         "JobNotFoundError",
         "RegistrationError",
+        "ResourceError",
         "SchemaError",
         "TransactionError",
         "UnknownHandlerError",
         "WaitTimeoutError",
     ),
+    "events": ("Event",),
     "jobs": ("EnqueuedBatch", "Job", "JobError", "JobFilter", "QueueStatistics", "WorkerRecord"),
     "outcomes": ("Cancel", "Fail", "JobCancelled", "JobTimeout", "Retry", "Snooze"),
     "report": ("WorkerReport",),
+    "resources": ("INJECTED",),
     "statuses": ("Status",),
     "worker": ("Worker",),
 }
@@ -91,6 +97,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FOREVER",
+    "INJECTED",
     "ArgumentsError",
     "Backoff",
     "BackupError",
@@ -113,6 +120,7 @@ __all__ = [
     "DurableJobsError",
     "EnqueueOptions",
     "EnqueuedBatch",
+    "Event",
     "Fail",
     "Handler",
     "IllegalActError",
@@ -127,6 +135,7 @@ __all__ = [
     "JobTimeout",
     "QueueStatistics",
     "RegistrationError",
+    "ResourceError",
     "Retention",
     "Retry",
     "SchemaError",

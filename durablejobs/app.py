@@ -18,11 +18,13 @@ from .clock import Clock
 from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
 from .current import Workplace
 from .errors import ChildStartError, RegistrationError
+from .events import EventName, Listener, Listeners
 from .executor import Executor
 from .jobs import EnqueuedBatch, Job, JobFilter, QueueStatistics
+from .middleware import Middleware
 from .reading import Reader
 from .registry import HandlerDefinition, HandlerOptions, Mode, Registry, is_imported_by_a_child, module_name
-from .report import EndingListener, WorkerReport
+from .report import WorkerReport
 from .store import Store
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+L = TypeVar("L", bound=Listener)
+M = TypeVar("M", bound=Middleware)
+F = TypeVar("F", bound=Callable[[], Any])
 
 
 class DurableJobs:
@@ -58,12 +63,13 @@ class DurableJobs:
         self._registry = Registry()
         self._module = module_name(sys._getframe(1))
         _apps.add(self)
+        self._listeners = Listeners()
         self._connect(Store(database, database_config, clock, create))
 
     def _connect(self, store: Store, client_class: type[Client] = Client) -> None:
         self._store = store
         self._reader = Reader(store)
-        self._client = client_class(store, self._registry, self._defaults, self._reader)
+        self._client = client_class(store, self._registry, self._defaults, self._reader, self._listeners)
 
     def move_to(self, database: str | os.PathLike[str], *, create: bool = True) -> None:
         """Work on another database from now on; the handlers stay. `durablejobs worker --db` does this."""
@@ -127,6 +133,39 @@ class DurableJobs:
         """The handlers, with their functions and options."""
         return self._registry
 
+    def middleware(self, function: M, /) -> M:
+        """Register a generator function of the job that is around every run: see `docs/middleware.md`.
+
+        Raises `RegistrationError`.
+        """
+        self._registry.add_middleware(function)
+        return function
+
+    def resource(self, function: F, /) -> F:
+        """Register a generator function whose yielded value a worker keeps and gives to the handlers that want it.
+
+        It says in its annotation what it yields, `-> Iterator[Pool]`, and handlers annotate a parameter with that
+        type. Raises `RegistrationError`.
+        """
+        self._registry.add_resource(function)
+        return function
+
+    @overload
+    def on(self, name: EventName, listener: L, /) -> L: ...
+
+    @overload
+    def on(self, name: EventName, /) -> Callable[[L], L]: ...
+
+    def on(self, name: EventName, listener: Any = None, /) -> Any:
+        """Call a function with each `Event` of this name in this process: `jobs.on("failed", tell)`, or a decorator.
+
+        An error in it is logged and harms nothing. Raises `ConfigurationError`.
+        """
+        if listener is None:
+            return partial(self.on, name)
+        self._listeners.add(name, listener)
+        return listener
+
     # Writing
 
     def enqueue(self, handler: str, /, *args: Any, **kwargs: Any) -> Job:
@@ -173,13 +212,8 @@ class DurableJobs:
 
     # Working
 
-    def worker(
-        self, config: WorkerConfig | None = None, *, on_ending: EndingListener | None = None, **options: Any
-    ) -> Worker:
-        """Return a worker for this database and these handlers; options are the fields of `WorkerConfig`.
-
-        `on_ending` is told of each run that has ended, and what became of the job: see `Worker`.
-        """
+    def worker(self, config: WorkerConfig | None = None, **options: Any) -> Worker:
+        """Return a worker for this database and these handlers; options are the fields of `WorkerConfig`."""
         chosen = config or WorkerConfig(**checked_options(WorkerConfig, options))
         # Imported here, so that a program that only enqueues does not pay for them.
         from .children import ChildProgram
@@ -188,15 +222,15 @@ class DurableJobs:
         if is_imported_by_a_child():
             raise ChildStartError("the script calls work() on import; put that under if __name__ == '__main__':")
         program = ChildProgram(_be_child, self._child_order())
-        return Worker(self._store, self._executor(), chosen, program, on_ending)
+        return Worker(self._store, self._executor(self._listeners), chosen, program, self._listeners)
 
     def work(self, config: WorkerConfig | None = None, **options: Any) -> WorkerReport:
         """Run a worker in this process until it is stopped by a signal, or done (`burst`, `max_jobs`)."""
         return self.worker(config, **options).run()
 
-    def _executor(self) -> Executor:
+    def _executor(self, listeners: Listeners | None = None) -> Executor:
         workplace = Workplace(self._store.transaction, self._store.clock.monotonic)
-        return Executor(self._registry, self._defaults, workplace)
+        return Executor(self._registry, self._defaults, workplace, listeners)
 
     def _child_order(self) -> ChildOrder:
         from .child import ChildOrder
@@ -264,7 +298,7 @@ def _executor_in_child(order: ChildOrder) -> Executor:
     for app in _apps:
         if app._module == order.modules[0] and set(order.handlers) <= set(app.handler_names):
             app.move_to(order.database, create=False)
-            return app._executor()
+            return app._executor()  # events are told by the worker
     raise RegistrationError(
         f"importing {' and '.join(order.modules)} in a child process does not register the handlers "
         f"{', '.join(order.handlers)}; do that at the top level of a module"

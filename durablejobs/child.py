@@ -23,11 +23,14 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Final, NamedTuple
 
+from .errors import ResourceError
 from .executor import Executor
 from .failures import safe_text
 from .interrupts import Guard, Interruption
 from .jobs import ClaimedJob
 from .outcomes import JobCancelled, JobTimeout
+from .registry import Mode
+from .resources import Resources
 from .wire import Link, outcome_to_json
 
 _SIGNAL_AT_PARENTS_DEATH: Final = 1
@@ -98,14 +101,19 @@ class Child:
         signal.signal(signal.SIGINT, lambda _number, _frame: None)  # not SIG_IGN, which a handler's programs inherit
         self._guard.listen()
         threading.Thread(target=self._listen, name="durablejobs-link", daemon=True).start()
+        resources = Resources()
         try:
             self._executor = executor = make_executor()
+            executor.resources = resources.values
+            resources.set_up(executor.resources_of(Mode.PROCESS))
         except BaseException as error:  # noqa: BLE001 - sys.exit in a module included: the worker is to say it
-            self._link.send("unfit", safe_text(error))
+            self._link.send("unfit", str(error) if isinstance(error, ResourceError) else safe_text(error))
+            resources.take_down()
             return
         self._link.send("ready")
         while (job := self._inbox.get()) is not None:
             self._run(executor, job)
+        resources.take_down()
 
     def _run(self, executor: Executor, job: ClaimedJob) -> None:
         self._guard.listen()

@@ -301,6 +301,7 @@ class _Attempt:
 
     def _begin(self) -> None:
         self._has_begun = True
+        self._executor.tell_started(self._job)
         timeout = self._executor.timeout_of(self._job)
         if timeout is not None:
             self._act_at = self._clock.monotonic() + timeout

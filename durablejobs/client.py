@@ -22,6 +22,7 @@ from .config import (
     parsed_job_id,
 )
 from .errors import ArgumentsError, ConfigurationError, JobNotFoundError
+from .events import EventName, Listeners
 from .jobs import EnqueuedBatch, Job, JobSource, NewJob
 from .registry import HandlerDefinition, HandlerOptions, Registry
 from .statuses import Status
@@ -112,12 +113,14 @@ class Client:
         registry: Registry,
         defaults: JobDefaults,
         source: JobSource,
+        listeners: Listeners,
         options: EnqueueOptions | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
         self._defaults = defaults
         self._source = source
+        self._listeners = listeners
         self._options = options or EnqueueOptions()
         self._blanks: dict[str, tuple[HandlerDefinition, NewJob]] = {}
 
@@ -127,7 +130,7 @@ class Client:
 
     def with_options(self, options: EnqueueOptions) -> Self:
         """Return the same with exactly these options."""
-        return type(self)(self._store, self._registry, self._defaults, self._source, options)
+        return type(self)(self._store, self._registry, self._defaults, self._source, self._listeners, options)
 
     def enqueue(self, handler: str, /, *args: Any, **kwargs: Any) -> Job:
         """Store a job for the handler of this name; when it returns, the job is on disk.
@@ -144,6 +147,8 @@ class Client:
                 existing = self._store.get(job_id)
                 if existing is not None:
                     return replace(existing, is_duplicate=True, source=self._source)
+            if stored and self._listeners.want("enqueued"):
+                self._tell("enqueued", job_id=job_id, handler=row.handler, queue=row.queue)
         return Job.just_stored(job_id, row, is_duplicate=not stored, source=self._source)
 
     def enqueue_many(self, handler: str, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
@@ -166,7 +171,13 @@ class Client:
         """Store rows made by `new_job`, of any handlers and options, all in one transaction; none is held back."""
         if self._options.connection is not None:
             return self._store.insert_many_in(self._options.connection, new_jobs)
-        return self._store.insert_many(new_jobs)
+        batch = self._store.insert_many(new_jobs)
+        if batch.count:
+            self._tell("enqueued", count=batch.count)
+        return batch
+
+    def _tell(self, name: EventName, **facts: Any) -> None:
+        self._listeners.tell(name, self._store.clock.now(), **facts)
 
     def _encoded_items(self, definition: HandlerDefinition | None, items: Iterable[Any]) -> Iterator[tuple[str, str]]:
         for index, item in enumerate(items):
@@ -237,7 +248,10 @@ class Client:
 
         Raises `JobNotFoundError`, `IllegalActError`.
         """
-        return replace(self._store.cancel(_existing(job_id)), source=self._source)
+        job = replace(self._store.cancel(_existing(job_id)), source=self._source)
+        if job.is_final:  # a worker tells of one that was running
+            self._tell("cancelled", job_id=job.id, handler=job.handler, queue=job.queue, attempt=job.attempt)
+        return job
 
     def retry(self, job_id: int) -> Job:
         """Make an ended or scheduled job pending again, with at least one more attempt. Return it as it is now.

@@ -7,14 +7,13 @@ from typing import Final
 
 from .clock import Clock
 from .escaping import escaped
+from .line_limit import LineLimit
 from .outcomes import Failure, Snoozed, failure_of
 from .statuses import Status
 from .store.endings import Ending
 
 log = logging.getLogger("durablejobs.worker")
 
-MOST_PER_SECOND: Final = 20
-"""Lines; what is beyond is counted and said in one line. All of it is in `job_errors`."""
 _LONGEST_REASON: Final = 300
 _WORDS: Final = {Status.SCHEDULED: "will be retried", Status.PENDING: "will run again"}
 
@@ -23,36 +22,26 @@ class EndingLog:
     """Logs endings, a bounded number of lines per second."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._second = clock.monotonic()
-        self._lines = 0
-        self._left_out = 0
+        self._limit = LineLimit(_say_left_out, clock.monotonic)
 
     def note(self, ending: Ending, status: Status | None) -> None:
         """Log a run that did not succeed; `status` None: its claim was lost."""
         if status is Status.SUCCEEDED:
             return
-        self._start_second()
-        self._lines += 1
-        if self._lines > MOST_PER_SECOND:
-            self._left_out += 1
-        elif status is None:
+        if not self._limit.allows():  # all of it is in `job_errors`
+            return
+        if status is None:
             log.warning("job %d: the claim was lost, its ending changes nothing", ending.job.id)
         else:
             _log_line(ending, status)
 
-    def _start_second(self) -> None:
-        now = self._clock.monotonic()
-        if now - self._second < 1:
-            return
-        self.flush()
-        self._second, self._lines = now, 0
-
     def flush(self) -> None:
         """Say how many lines were left out."""
-        if self._left_out:
-            log.warning("… and %d more runs that did not succeed; see `durablejobs list`", self._left_out)
-            self._left_out = 0
+        self._limit.flush()
+
+
+def _say_left_out(count: int) -> None:
+    log.warning("… and %d more runs that did not succeed; see `durablejobs list`", count)
 
 
 def _log_line(ending: Ending, status: Status) -> None:

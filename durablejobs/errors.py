@@ -3,6 +3,7 @@
     DurableJobsError
     ├── ConfigurationError          a setting or option is out of its bounds
     ├── RegistrationError           a handler cannot be registered
+    ├── ResourceError               a worker cannot set up what its handlers need
     ├── UnknownHandlerError         no handler has this name
     ├── ArgumentsError              args or kwargs cannot be stored, or do not fit the handler
     ├── DuplicateJobError           a live job with this unique key stands in the way
@@ -49,6 +50,10 @@ class ConfigurationError(DurableJobsError, ValueError):
 
 class RegistrationError(DurableJobsError):
     """A handler cannot be registered; the message names it and the place."""
+
+
+class ResourceError(DurableJobsError):
+    """A worker cannot set up what its handlers need; no job was begun."""
 
 
 class UnknownHandlerError(DurableJobsError):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -25,6 +25,8 @@ log = logging.getLogger("durablejobs.worker")
 
 BLOCKED_AFTER: Final = 2.0
 """Seconds after which a loop that does not answer is reported."""
+_RESOURCE_PATIENCE: Final = 60.0
+"""Seconds that a resource may take to be set up or taken down."""
 _PATIENCE: Final = 2.0
 """Seconds that `stop` waits for handlers that are cancelled."""
 
@@ -128,6 +130,10 @@ class EventLoop(Ledger):
         for run in list(self._runs.values()):
             if run.job.id in job_ids:
                 self._soon(run.interrupt, JobCancelled)
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine on the loop, to its end; a loop that a handler blocks is not waited for without end."""
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_RESOURCE_PATIENCE)
 
     def look(self) -> None:
         """Report a loop that a handler blocks: all the others wait."""

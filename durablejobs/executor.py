@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
 from . import current
 from .arguments import encode_json
 from .backoff import delay_after
 from .config import JobDefaults
+from .coroutines import finished
 from .current import NOWHERE, CurrentJob, Transaction, Workplace
 from .errors import ArgumentsError, UnknownHandlerError
+from .events import Listeners
 from .failures import LONGEST_MESSAGE, cut, safe_text, safe_traceback, storable
 from .jobs import ClaimedJob
+from .middleware import Around
 from .outcomes import (
     Cancel,
     Crashed,
@@ -39,8 +43,7 @@ from .outcomes import (
     Succeeded,
 )
 from .registry import HandlerDefinition, Mode, Registry
-
-T = TypeVar("T")
+from .resources import ResourceDefinition, inject
 
 log = logging.getLogger("durablejobs.executor")
 
@@ -59,16 +62,28 @@ class Run(NamedTuple):
     job: ClaimedJob
     definition: HandlerDefinition
     current: CurrentJob
+    args: Sequence[Any]
+    """With what is injected."""
+    kwargs: Mapping[str, Any]
 
 
 class Executor:
     """Runs claimed jobs with the handlers of a registry."""
 
-    def __init__(self, registry: Registry, defaults: JobDefaults, workplace: Workplace = NOWHERE) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        defaults: JobDefaults,
+        workplace: Workplace = NOWHERE,
+        listeners: Listeners | None = None,
+    ) -> None:
         self._registry = registry
         self._defaults = defaults
+        self._listeners = listeners or Listeners()
         self.cancellations: set[int] = set()
         """The ids of the jobs that are to stop; their handlers see it in `current_job().cancelled`."""
+        self.resources: Mapping[Any, Any] = {}
+        """What is injected into handlers, by its type."""
         self._workplace = workplace._replace(cancellations=self.cancellations)
 
     def run(self, job: ClaimedJob, call: Call | None = None) -> Outcome:
@@ -80,7 +95,7 @@ class Executor:
                 return prepared
             outcome = self._call(prepared, call)
             transaction = prepared.current.end()
-            return outcome if transaction is None else _finished(self._settled(prepared, transaction, outcome))
+            return outcome if transaction is None else finished(self._settled(prepared, transaction, outcome))
         except BaseException as error:  # noqa: BLE001 - a handler's own signal class that raises when it is read
             return self._unforeseen(error, job, prepared)
 
@@ -97,6 +112,13 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - as above
             return self._unforeseen(error, job, prepared)
 
+    def tell_started(self, job: ClaimedJob) -> None:
+        """Tell who listens that the handler of this job is about to be called."""
+        if self._listeners.want("started"):
+            self._listeners.tell(
+                "started", datetime.now(UTC), job_id=job.id, handler=job.handler, queue=job.queue, attempt=job.attempt
+            )
+
     def handlers_of(self, mode: Mode) -> list[HandlerDefinition]:
         """Return the handlers that run like this."""
         return self._registry.of_mode(mode)
@@ -105,6 +127,10 @@ class Executor:
         """Whether this job is to have a child process for itself."""
         definition = self._registry.find(job.handler)
         return definition is not None and definition.options.fresh
+
+    def resources_of(self, *modes: Mode) -> list[ResourceDefinition]:
+        """Return the resources that the handlers of these modes want. Raises `ResourceError`."""
+        return self._registry.resources_of(*modes)
 
     def timeout_of(self, job: ClaimedJob) -> float | None:
         """Return how long a run of this job may take: the job's own word, else its handler's, else the default."""
@@ -142,13 +168,19 @@ class Executor:
             args, kwargs = job.decoded_args(), job.decoded_kwargs()
         except (ValueError, TypeError, RecursionError) as error:
             return GaveUp(Failure("bad_arguments", f"args or kwargs in the row cannot be read: {safe_text(error)}"))
-        return Run(job, definition, CurrentJob(job, args, kwargs, self._workplace))
+        self.tell_started(job)
+        own = CurrentJob(job, args, kwargs, self._workplace)
+        if definition.injections:
+            args, kwargs = inject(definition.injections, args, kwargs, self.resources)
+        return Run(job, definition, own, args, kwargs)
 
     def _call(self, run: Run, call: Call | None) -> Outcome:
         token = current.enter(run.current)
-        function, args, kwargs = run.definition.function, run.current.args, run.current.kwargs
         try:
-            result = function(*args, **kwargs) if call is None else call(function, args, kwargs)
+            if self._registry.middlewares:
+                return finished(self._call_inside(run, _as_async(call)))
+            function = run.definition.function
+            result = function(*run.args, **run.kwargs) if call is None else call(function, run.args, run.kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit and all: a job must not end its worker
             return self._ended_by(error, run)
         finally:
@@ -158,12 +190,26 @@ class Executor:
     async def _await(self, run: Run, call: AsyncCall) -> Outcome:
         token = current.enter(run.current)
         try:
-            result = await call(run.definition.function, run.current.args, run.current.kwargs)
+            if self._registry.middlewares:
+                return await self._call_inside(run, call)
+            result = await call(run.definition.function, run.args, run.kwargs)
         except BaseException as error:  # noqa: BLE001 - as above
             return self._ended_by(error, run)
         finally:
             current.leave(token)
         return self._returned(result, run)
+
+    async def _call_inside(self, run: Run, call: AsyncCall) -> Outcome:
+        """Call the handler inside of its middlewares."""
+        around = Around(self._registry.middlewares, run.current, run.definition.mode is Mode.ASYNC)
+        result, error = None, await around.enter()
+        if error is None:
+            try:
+                result = await call(run.definition.function, run.args, run.kwargs)
+            except BaseException as raised:  # noqa: BLE001 - as above
+                error = raised
+        error = await around.leave(result, error)
+        return self._returned(result, run) if error is None else self._ended_by(error, run)
 
     def _returned(self, result: Any, run: Run) -> Outcome:
         """The handler has run, so it is never run again for a result that cannot be stored."""
@@ -227,14 +273,13 @@ class Executor:
         return delay_after(own or self._defaults.backoff, _spent(job))
 
 
-def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that has nothing to wait for here to its end, without an event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    raise RuntimeError("a coroutine waits where there is no event loop")
+def _as_async(call: Call | None) -> AsyncCall:
+    """Return a plain call in the form of an awaited one, which has nothing to wait for."""
+
+    async def call_plainly(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return function(*args, **kwargs) if call is None else call(function, args, kwargs)
+
+    return call_plainly
 
 
 def _spent(job: ClaimedJob) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .children import ChildProgram, ChildRunner
 from .clock import Clock
 from .config import WorkerConfig
+from .coroutines import finished
 from .errors import ChildStartError
 from .event_loop import EventLoop
 from .executor import Executor
@@ -53,7 +54,8 @@ class LaneBuilder:
             lanes[mode] = make[mode](size, self._mark(first))
             first += size
         names = {mode: [definition.name for definition in self.executor.handlers_of(mode)] for mode in lanes}
-        return Lanes(lanes, names, plan)
+        loop = lanes.get(Mode.ASYNC)
+        return Lanes(lanes, names, plan, loop.wait_for if isinstance(loop, EventLoop) else finished)
 
     def _threads(self, size: int, mark: Mark) -> Lane:
         runners = [ThreadRunner(self.executor, self.watchdog) for _ in range(size)]

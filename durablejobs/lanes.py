@@ -6,9 +6,11 @@ claims for its own free places. With the threads alone, nothing is filtered and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any, Final
 
+from .coroutines import finished
 from .jobs import ClaimedJob
 from .lane import Lane
 from .queues import QueuePlan
@@ -39,8 +41,16 @@ class _Share:
 class Lanes:
     """All lanes of a worker as one."""
 
-    def __init__(self, lanes: Mapping[Mode, Lane], names: Mapping[Mode, Sequence[str]], plan: QueuePlan) -> None:
+    def __init__(
+        self,
+        lanes: Mapping[Mode, Lane],
+        names: Mapping[Mode, Sequence[str]],
+        plan: QueuePlan,
+        await_on_loop: Callable[[Coroutine[Any, Any, None]], None] = finished,
+    ) -> None:
         """`names` are the handlers of each lane but the threads', who take all others, the unknown ones too."""
+        self.await_on_loop: Final = await_on_loop
+        """Runs a coroutine on the event loop, where there is one, to its end."""
         self._plan = plan
         self._mode_of = {name: mode for mode in lanes if mode is not Mode.THREAD for name in names[mode]}
         self._shares = {

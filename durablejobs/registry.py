@@ -16,7 +16,9 @@ from typing import Any
 
 from .backoff import BackoffRule
 from .config import checked_max_attempts, checked_name, checked_priority, checked_timeout
-from .errors import ArgumentsError, ConfigurationError, RegistrationError, UnknownHandlerError
+from .errors import ArgumentsError, ConfigurationError, RegistrationError, ResourceError, UnknownHandlerError
+from .middleware import Middleware, check_middleware
+from .resources import Injection, ResourceDefinition, define_resource, find_injections, kind_name
 
 
 class Mode(StrEnum):
@@ -61,7 +63,7 @@ class HandlerOptions:
             raise ConfigurationError("fresh", "is for mode='process' only: it asks for a new child process")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class HandlerDefinition:
     """A registered handler: its name, its function, and what its jobs get."""
 
@@ -72,14 +74,27 @@ class HandlerDefinition:
     module: str = "__main__"
     """The module that registered it: what a child process imports."""
     signature: inspect.Signature | None = None
+    """What its jobs may have as arguments: without the injected parameters."""
     positional_counts: range = range(0)
     """How many positional args it takes when there are no others: known without binding, which takes microseconds."""
+    injections: tuple[Injection, ...] = ()
+    """The parameters that are filled in with resources."""
 
     @property
     def place(self) -> str:
         """Where the function stands: `file.py:12`."""
         code = getattr(self.function, "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.function)
+
+    def find_injections(self, kinds: Mapping[Any, object]) -> None:
+        """Tell the parameters that resources of these types fill in from those that are the job's arguments."""
+        whole = _signature(self.function)
+        self.injections = find_injections(self.function, whole, kinds)
+        if whole is not None:
+            injected = {each.name for each in self.injections}
+            kept = [each for name, each in whole.parameters.items() if name not in injected]
+            self.signature = whole.replace(parameters=kept) if injected else whole
+            self.positional_counts = _positional_counts(self.signature)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise `ArgumentsError` when the function cannot be called like this."""
@@ -108,6 +123,9 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, HandlerDefinition] = {}
+        self._resources: dict[Any, ResourceDefinition] = {}
+        self.middlewares: tuple[Middleware, ...] = ()
+        """Around every run, the first outermost."""
 
     def register(
         self, name: str | None, function: Callable[..., Any], options: HandlerOptions, module: str = "__main__"
@@ -126,14 +144,56 @@ class Registry:
         mode = _mode(name, function, options)
         if mode is Mode.PROCESS:
             _refuse_what_no_child_finds(name, function, module)
-        signature = _signature(function)
-        definition = HandlerDefinition(name, function, options, mode, module, signature, _positional_counts(signature))
+        definition = HandlerDefinition(name, function, options, mode, module)
+        definition.find_injections(self._resources)
         if name in self._handlers:
             raise RegistrationError(
                 f"two handlers are named '{name}': {self._handlers[name].place} and {definition.place}; "
                 f"give one of them another name"
             )
         self._handlers[name] = definition
+        return definition
+
+    def add_middleware(self, function: Any) -> None:
+        """Add a middleware, inside of those that are there. Raises `RegistrationError`."""
+        check_middleware(function)
+        self.middlewares = (*self.middlewares, function)
+
+    def add_resource(self, function: Any) -> None:
+        """Add a resource. Raises `RegistrationError`, also for a second one of its type, naming both places."""
+        definition = define_resource(function)
+        taken = self._resources.get(definition.kind)
+        if taken is not None:
+            raise RegistrationError(
+                f"two resources yield {kind_name(definition.kind)}: {taken.place} and {definition.place}; "
+                f"give one of them a type of its own, for example with typing.NewType"
+            )
+        self._resources[definition.kind] = definition
+        for handler in self._handlers.values():
+            handler.find_injections(self._resources)
+
+    def resources_of(self, *modes: Mode) -> list[ResourceDefinition]:
+        """Return the resources that the handlers of these modes want, in the order of their registration.
+
+        Raises `ResourceError` for a handler that wants what it cannot have.
+        """
+        wanted = set()
+        for handler in self._handlers.values():
+            if handler.mode in modes:
+                handler.find_injections(self._resources)  # once more: now all types are there that were not yet
+                wanted |= {self._resource_for(handler, injection).kind for injection in handler.injections}
+        return [definition for kind, definition in self._resources.items() if kind in wanted]
+
+    def _resource_for(self, handler: HandlerDefinition, injection: Injection) -> ResourceDefinition:
+        definition = self._resources.get(injection.kind)
+        kind = "what its annotation says" if injection.kind is None else kind_name(injection.kind)
+        if definition is None:
+            raise ResourceError(f"handler '{handler.name}' wants {kind} for '{injection.name}': no resource yields it")
+        if definition.is_async and handler.mode is not Mode.ASYNC:
+            raise ResourceError(
+                f"handler '{handler.name}' is not async, and {kind} for '{injection.name}' lives on the event loop: "
+                f"make the handler an async def, or the resource a plain generator"
+            )
         return definition
 
     def find(self, name: str) -> HandlerDefinition | None:

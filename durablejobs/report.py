@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from .clock import Clock
+from .clock import Clock, from_text
 from .ending_log import EndingLog
-from .statuses import Status
-from .store.endings import Ending, Settlement
-
-EndingListener = Callable[[Ending, Status | None], None]
-"""Is told of a run that has ended, and of the job's new status; None: the claim was lost."""
+from .events import EventName, Listeners
+from .jobs import ClaimedJob
+from .outcomes import Crashed, Outcome, Snoozed, failure_of
+from .statuses import FINAL, Status
+from .store.endings import ERROR_SHOWN, Ending, Settlement
+from .store.rescues import Rescued
 
 
 @dataclass(slots=True)
@@ -32,12 +34,13 @@ class WorkerReport:
 
 
 class Reporter:
-    """Counts what has been settled, logs what did not succeed, and tells the listener."""
+    """Counts what has been settled, logs what did not succeed, and tells who listens."""
 
-    def __init__(self, clock: Clock, on_ending: EndingListener | None) -> None:
+    def __init__(self, clock: Clock, listeners: Listeners) -> None:
         self.report = WorkerReport()
+        self._clock = clock
         self._log = EndingLog(clock)
-        self._on_ending = on_ending
+        self._listeners = listeners
 
     def note(self, endings: Sequence[Ending], settlement: Settlement) -> None:
         """Take endings that have been settled."""
@@ -45,14 +48,73 @@ class Reporter:
         self.report.lost += len(lost)
         self.report.not_succeeded += len(settlement.statuses)
         self.report.succeeded += len(endings) - len(lost) - len(settlement.statuses)
-        if not lost and not settlement.statuses and self._on_ending is None:
+        if not lost and not settlement.statuses and not self._listeners.want("succeeded"):
             return
         for ending in endings:
             status = None if ending.job.id in lost else settlement.statuses.get(ending.job.id, Status.SUCCEEDED)
             self._log.note(ending, status)
-            if self._on_ending is not None:
-                self._on_ending(ending, status)
+            if status is not None:
+                self._tell(ending, status)
+
+    def _tell(self, ending: Ending, status: Status) -> None:
+        name = event_name(ending.outcome, status)
+        if not self._listeners.want(name):
+            return
+        job, failure, ended_at = ending.job, failure_of(ending.outcome), from_text(ending.ended_at)
+        self._listeners.tell(
+            name,
+            ended_at,
+            job_id=job.id,
+            handler=job.handler,
+            queue=job.queue,
+            attempt=job.attempt,
+            seconds=(ended_at - from_text(ending.started_at)).total_seconds(),
+            error=None if failure is None else failure.message[:ERROR_SHOWN],
+        )
+
+    def note_rescued(self, rescued: Sequence[Rescued]) -> None:
+        """Take what was given back for workers that are gone."""
+        for each in rescued:
+            name: EventName = "rescued" if each.status is Status.PENDING else _final_event(each.status)
+            self._listeners.tell(
+                name,
+                self._clock.now(),
+                job_id=each.job_id,
+                handler=each.handler,
+                queue=each.queue,
+                attempt=each.attempt,
+                error=each.error,
+            )
+
+    def note_stuck(self, job: ClaimedJob) -> None:
+        """Take a run that goes on although it was told to stop."""
+        self._listeners.tell(
+            "stuck", self._clock.now(), job_id=job.id, handler=job.handler, queue=job.queue, attempt=job.attempt
+        )
+
+    def note_worker(self, name: Literal["worker_started", "worker_stopped"], worker: str) -> None:
+        """Take the worker's own beginning and end."""
+        self._listeners.tell(name, self._clock.now(), worker=worker)
 
     def flush(self) -> None:
         """Say what was left out of the log."""
         self._log.flush()
+
+
+def event_name(outcome: Outcome, status: Status) -> EventName:
+    """Return the event that a run has come to, from its outcome and the status that its job has got by it."""
+    if status in FINAL:
+        return _final_event(status)
+    if isinstance(outcome, Crashed):
+        return "rescued"
+    return "snoozed" if isinstance(outcome, Snoozed) else "retrying"
+
+
+def _final_event(status: Status) -> EventName:
+    match status:
+        case Status.SUCCEEDED:
+            return "succeeded"
+        case Status.CANCELLED:
+            return "cancelled"
+        case _:
+            return "failed"

@@ -18,6 +18,7 @@ from .clock import Clock
 from .config import WorkerConfig
 from .doctor.examination import examine_surroundings
 from .errors import CommitUnknownError, DatabaseError, DatabaseReplacedError, DurableJobsError
+from .events import Listeners
 from .executor import Executor
 from .heartbeat import Heartbeat
 from .isolation import Isolation
@@ -26,7 +27,8 @@ from .lane_builder import LaneBuilder, lane_sizes
 from .maintenance import Pruner, Rescuer
 from .queues import parse_queues
 from .registry import Mode
-from .report import EndingListener, Reporter, WorkerReport
+from .report import Reporter, WorkerReport
+from .resources import Resources
 from .store import Store
 from .store.endings import Ending, Settlement
 from .store.workers import Registration
@@ -47,7 +49,7 @@ _LONGEST_PAUSE: Final = 5.0
 class Worker:
     """Claims jobs of one database and runs them, until it is stopped or done.
 
-    `on_ending` is called in the worker's thread after each settled turn with the endings and what became of them.
+    Listeners are told in the worker's own thread, of endings after the turn that has settled them.
     """
 
     def __init__(
@@ -56,14 +58,14 @@ class Worker:
         executor: Executor,
         config: WorkerConfig,
         child_program: ChildProgram,
-        on_ending: EndingListener | None = None,
+        listeners: Listeners | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
         self._config = config
         self._child_program = child_program
         self._clock: Clock = store.clock
-        self._reporter = Reporter(store.clock, on_ending)
+        self._reporter = Reporter(store.clock, listeners or Listeners())
         self._queues = parse_queues(config.queues)
         self._stop_requests = 0
         self._failure: DurableJobsError | None = None
@@ -94,6 +96,8 @@ class Worker:
         self._store.open()
         self._start()
         try:
+            self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there
+            self._resources.set_up(self._executor.resources_of(Mode.THREAD, Mode.ASYNC))
             with self._signals():
                 while not self._is_done():
                     self._persist(self._turn)
@@ -113,7 +117,7 @@ class Worker:
         self._worker_id, self._seat = self._store.register(self._describe)
         self._watch = self._store.watch()
         self._waker = Waker(self._watch)
-        self._watchdog = Watchdog(self._clock)
+        self._watchdog = Watchdog(self._clock, self._reporter.note_stuck)
         self._lanes = LaneBuilder(
             self._executor,
             config,
@@ -124,6 +128,8 @@ class Worker:
             self._child_program,
             self._fail,
         ).build(self._queues)
+        self._resources = Resources(self._lanes.await_on_loop)
+        self._executor.resources = self._resources.values
         self._isolation = Isolation(config.max_crashes, lambda job: self._lanes.mode_of(job) is Mode.PROCESS)
         self._heartbeat = Heartbeat(self._store, self._worker_id, config.heartbeat, config.lease)
         self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)
@@ -141,6 +147,7 @@ class Worker:
         )
         for finding in examine_surroundings(self._store.location):
             log.warning("%s. %s `durablejobs doctor` says more", finding.what, finding.remedy)
+        self._reporter.note_worker("worker_started", self._name())
         self._maintain()
 
     def _name(self) -> str:
@@ -184,6 +191,7 @@ class Worker:
             self._forget({job.id for job in claimed})
 
     def _end(self) -> None:
+        self._resources.take_down()
         self._heartbeat.stop()
         self._lanes.stop()
         self._watchdog.stop()
@@ -195,6 +203,7 @@ class Worker:
             log.warning("%d claimed jobs are left for other workers to rescue", len(self._claimed_ids))
         else:
             self._sign_off()
+        self._reporter.note_worker("worker_stopped", self._name())
         log.info("worker %s ended after %d runs", self._name(), self._reporter.report.runs)
 
     def _sign_off(self) -> None:
@@ -303,7 +312,7 @@ class Worker:
         self._next_rescue = self._clock.monotonic() + RESCUE_EVERY
         try:
             self._stop_cancelled()
-            self._rescuer.run()
+            self._reporter.note_rescued(self._rescuer.run())
             if self._pruner.run():
                 self._next_rescue = self._clock.monotonic()  # there may be more: go on in the next turn
             if not self._heartbeat.is_registered:

@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from durablejobs.ending_log import MOST_PER_SECOND, EndingLog
+from durablejobs.ending_log import EndingLog
 from durablejobs.jobs import ClaimedJob
+from durablejobs.line_limit import MOST_PER_SECOND
 from durablejobs.outcomes import Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
 from durablejobs.statuses import Status
 from durablejobs.store.endings import Ending

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..clock import from_text
 from ..config import DAY, Retention, WorkerConfig
 from ..escaping import escaped
 from ..queues import parse_queues
-from ..statuses import Status
 from .commands import Command
 from .errors import ExitCode, Refusal
 from .opening import open_and_say, opened_worker_app
@@ -27,8 +25,8 @@ from .terminal import brief, counted, say
 
 if TYPE_CHECKING:
     from ..app import DurableJobs
+    from ..events import Event
     from ..report import WorkerReport
-    from ..store.endings import Ending
 
 log: Final = logging.getLogger("durablejobs.worker")
 
@@ -89,7 +87,9 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
     with opened_worker_app(app, database) as jobs, _logging(verbose, quiet):
         _check_handlers(jobs)
         open_and_say(jobs)
-        report = jobs.worker(config, on_ending=_log_ending if verbose else None).run()
+        if verbose:
+            jobs.on("succeeded", _log_success)
+        report = jobs.worker(config).run()
         if (config.burst or config.max_jobs is not None) and not quiet:
             say(_summary(report))
         if report.given_back:
@@ -121,12 +121,10 @@ def _summary(report: WorkerReport) -> str:
     return f"{counted(report.runs, 'run')}: {', '.join(parts)}"
 
 
-def _log_ending(ending: Ending, status: Status | None) -> None:
+def _log_success(event: Event) -> None:
     """Log a job that succeeded; what did not is logged by the worker anyway."""
-    if status is Status.SUCCEEDED:
-        job = ending.job
-        took = (from_text(ending.ended_at) - from_text(ending.started_at)).total_seconds()
-        log.info("job %d (%s) attempt %d succeeded in %s", job.id, job.handler, job.attempt, brief(took))
+    took = brief(event.seconds or 0.0)
+    log.info("job %d (%s) attempt %d succeeded in %s", event.job_id, event.handler, event.attempt, took)
 
 
 def _exit_now(code: int) -> None:

@@ -22,6 +22,8 @@ class Orphan(NamedTuple):
     """A job whose worker is gone, as it stood when it was read in the rescuing transaction."""
 
     id: int
+    handler: str
+    queue: str
     claim_token: int
     worker_id: int | None
     attempt: int
@@ -34,9 +36,13 @@ class Rescued(NamedTuple):
     """What became of an orphan."""
 
     job_id: int
+    handler: str
+    queue: str
+    attempt: int
     status: Status
     crashed: bool
     """Whether the job was running, not just claimed, when its worker died."""
+    error: str | None
 
 
 _ORPHAN_COLUMNS: Final = [jobs.c[name] for name in Orphan._fields]
@@ -132,4 +138,5 @@ def _rescue_one(
     )
     if failure is not None:
         record_error(connection, orphan.id, orphan.attempt, orphan.worker_id, orphan.started_at, now, failure)
-    return Rescued(orphan.id, status, crashed)
+    error = failure.message if failure is not None else None
+    return Rescued(orphan.id, orphan.handler, orphan.queue, orphan.attempt, status, crashed, error)

@@ -19,13 +19,17 @@ from ..conftest import Claim, Enqueue, Register, Settle, Sql, new_job
 
 def rescue(
     store: Store, worker: int = 1, started: Set[int] | None = frozenset(), max_crashes: int = 5, is_dead: bool = True
-) -> list[Rescued]:
-    """Rescue all there is, batch by batch."""
+) -> list[tuple[int, Status, bool]]:
+    """Rescue all there is, batch by batch; return each job's id, its new status, and whether it has crashed."""
     vital = Vital(worker, "worker", "host", 1, None, "")
     rescued: list[Rescued] = []
     while batch := store.rescue_worker(vital, is_dead, started, max_crashes, "its worker died"):
         rescued += batch
-    return rescued
+    return shortly(rescued)
+
+
+def shortly(rescued: list[Rescued]) -> list[tuple[int, Status, bool]]:
+    return [(each.job_id, each.status, each.crashed) for each in rescued]
 
 
 def test_a_job_that_was_only_claimed_goes_back_as_if_nothing_had_happened(
@@ -33,7 +37,7 @@ def test_a_job_that_was_only_claimed_goes_back_as_if_nothing_had_happened(
 ) -> None:
     enqueue()
     claim()
-    assert rescue(store, started=set()) == [Rescued(1, Status.PENDING, False)]
+    assert rescue(store, started=set()) == [(1, Status.PENDING, False)]
     assert sql("SELECT status, attempt, crashes, worker_id, lease_expires_at, error, finished_at FROM jobs") == [
         {
             "status": "pending",
@@ -54,7 +58,7 @@ def test_a_job_that_was_running_goes_back_with_a_crash_and_its_attempts_unspent(
     enqueue()
     claim()
     clock.advance(7)
-    assert rescue(store, started={1}) == [Rescued(1, Status.PENDING, True)]
+    assert rescue(store, started={1}) == [(1, Status.PENDING, True)]
     job, errors = store.get_with_errors(1)
     assert job is not None
     assert (job.status, job.attempt, job.crashes, job.spent_attempts) == (Status.PENDING, 1, 1, 0)
@@ -93,7 +97,7 @@ def test_only_the_dead_workers_jobs_are_rescued(store: Store, enqueue: Enqueue, 
     enqueue()
     claim(worker=1)
     claim(worker=2)
-    assert [each.job_id for each in rescue(store, worker=1)] == [1]
+    assert [job_id for job_id, *_ in rescue(store, worker=1)] == [1]
     job = store.get(2)
     assert job is not None
     assert job.status is Status.RUNNING
@@ -108,9 +112,9 @@ def test_a_job_that_ran_alone_is_stopped_when_it_has_crashed_too_often(
     enqueue(max_attempts=1)
     for crash in range(1, 4):
         claim()
-        assert rescue(store, started={1}, max_crashes=4) == [Rescued(1, Status.PENDING, True)], crash
+        assert rescue(store, started={1}, max_crashes=4) == [(1, Status.PENDING, True)], crash
     claim()
-    assert rescue(store, started={1}, max_crashes=4) == [Rescued(1, Status.FAILED, True)]
+    assert rescue(store, started={1}, max_crashes=4) == [(1, Status.FAILED, True)]
     job, errors = store.get_with_errors(1)
     assert job is not None
     assert (job.status, job.crashes, job.finished_at) == (Status.FAILED, 4, START)
@@ -126,8 +130,8 @@ def test_jobs_that_ran_together_are_not_stopped_because_the_blame_is_not_exact(
     sql("UPDATE jobs SET attempt = 9, crashes = 9")
     claim(2)
     assert rescue(store, started={1, 2}, max_crashes=3) == [
-        Rescued(1, Status.PENDING, True),
-        Rescued(2, Status.PENDING, True),
+        (1, Status.PENDING, True),
+        (2, Status.PENDING, True),
     ]
 
 
@@ -139,9 +143,9 @@ def test_a_job_that_ran_alone_is_blamed_and_those_that_were_only_claimed_are_not
     sql("UPDATE jobs SET attempt = 2, crashes = 2")
     claim(3)
     assert rescue(store, started={2}, max_crashes=3) == [
-        Rescued(1, Status.PENDING, False),
-        Rescued(2, Status.FAILED, True),
-        Rescued(3, Status.PENDING, False),
+        (1, Status.PENDING, False),
+        (2, Status.FAILED, True),
+        (3, Status.PENDING, False),
     ]
     assert [row["crashes"] for row in sql("SELECT crashes FROM jobs ORDER BY id")] == [2, 3, 2]
 
@@ -153,16 +157,16 @@ def test_where_nobody_knows_what_ran_each_may_have_crashed_and_only_a_single_one
     enqueue()
     sql("UPDATE jobs SET attempt = 2, crashes = 2")
     claim(2)
-    assert {each.status for each in rescue(store, started=None, max_crashes=3)} == {Status.PENDING}
+    assert {status for _, status, _ in rescue(store, started=None, max_crashes=3)} == {Status.PENDING}
     assert [row["crashes"] for row in sql("SELECT crashes FROM jobs")] == [3, 3]
     claim(1)
-    assert rescue(store, started=None, max_crashes=3) == [Rescued(1, Status.FAILED, True)]
+    assert rescue(store, started=None, max_crashes=3) == [(1, Status.FAILED, True)]
 
 
 def test_a_mark_of_a_job_that_ended_in_time_does_not_matter(store: Store, enqueue: Enqueue, claim: Claim) -> None:
     enqueue()
     claim()
-    assert rescue(store, started={1, 999}) == [Rescued(1, Status.PENDING, True)]
+    assert rescue(store, started={1, 999}) == [(1, Status.PENDING, True)]
 
 
 # Cancelled meanwhile
@@ -177,7 +181,7 @@ def test_a_job_that_was_to_be_cancelled_ends_cancelled(
     claim()
     store.cancel(1)
     clock.advance(5)
-    assert [each.status for each in rescue(store, started=started, max_crashes=1)] == [Status.CANCELLED]
+    assert [status for _, status, _ in rescue(store, started=started, max_crashes=1)] == [Status.CANCELLED]
     job = store.get(1)
     assert job is not None
     assert (job.status, job.finished_at) == (Status.CANCELLED, START + timedelta(seconds=5))
@@ -252,7 +256,7 @@ def test_a_running_job_of_nobody_is_rescued_when_its_lease_has_expired(
     clock.advance(30)
     assert store.rescue_strays(5, "its worker vanished") == []
     clock.advance(0.001)
-    assert store.rescue_strays(5, "its worker vanished") == [Rescued(1, Status.PENDING, True)]
+    assert shortly(store.rescue_strays(5, "its worker vanished")) == [(1, Status.PENDING, True)]
     job = store.get(1)
     assert job is not None
     assert job.error == "its worker vanished while it ran this job (crash 1)"
