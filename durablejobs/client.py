@@ -165,13 +165,16 @@ class Client:
         arguments = self._encoded_items(definition, items)
         if self._options.connection is not None:
             return self.insert_all(template.with_arguments(*each) for each in arguments)
-        return self._store.insert_alike(template, arguments)
+        return self._told(self._store.insert_alike(template, arguments))
 
     def insert_all(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store rows made by `new_job`, of any handlers and options, all in one transaction; none is held back."""
         if self._options.connection is not None:
             return self._store.insert_many_in(self._options.connection, new_jobs)
-        batch = self._store.insert_many(new_jobs)
+        return self._told(self._store.insert_many(new_jobs))
+
+    def _told(self, batch: EnqueuedBatch) -> EnqueuedBatch:
+        """Tell of a batch that is committed; return it."""
         if batch.count:
             self._tell("enqueued", count=batch.count)
         return batch
