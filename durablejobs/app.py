@@ -24,7 +24,7 @@ from .jobs import EnqueuedBatch, Job, JobFilter, QueueStatistics
 from .middleware import Middleware
 from .reading import Reader
 from .registry import HandlerDefinition, HandlerOptions, Mode, Registry, is_imported_by_a_child, module_name
-from .report import WorkerReport
+from .report import EndingListener, WorkerReport
 from .store import Store
 
 if TYPE_CHECKING:
@@ -212,8 +212,13 @@ class DurableJobs:
 
     # Working
 
-    def worker(self, config: WorkerConfig | None = None, **options: Any) -> Worker:
-        """Return a worker for this database and these handlers; options are the fields of `WorkerConfig`."""
+    def worker(
+        self, config: WorkerConfig | None = None, *, on_ending: EndingListener | None = None, **options: Any
+    ) -> Worker:
+        """Return a worker for this database and these handlers; options are the fields of `WorkerConfig`.
+
+        `on_ending` is told of each run with its outcome, for tests; programs have `on`.
+        """
         chosen = config or WorkerConfig(**checked_options(WorkerConfig, options))
         # Imported here, so that a program that only enqueues does not pay for them.
         from .children import ChildProgram
@@ -222,7 +227,7 @@ class DurableJobs:
         if is_imported_by_a_child():
             raise ChildStartError("the script calls work() on import; put that under if __name__ == '__main__':")
         program = ChildProgram(_be_child, self._child_order())
-        return Worker(self._store, self._executor(self._listeners), chosen, program, self._listeners)
+        return Worker(self._store, self._executor(self._listeners), chosen, program, self._listeners, on_ending)
 
     def work(self, config: WorkerConfig | None = None, **options: Any) -> WorkerReport:
         """Run a worker in this process until it is stopped by a signal, or done (`burst`, `max_jobs`)."""

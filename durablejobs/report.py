@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,10 @@ from .outcomes import Crashed, Outcome, Snoozed, failure_of
 from .statuses import FINAL, Status
 from .store.endings import ERROR_SHOWN, Ending, Settlement
 from .store.rescues import Rescued
+
+
+EndingListener = Callable[[Ending, Status | None], None]
+"""Is told of a run that has ended, with its outcome, and of the job's new status; None: the claim was lost."""
 
 
 @dataclass(slots=True)
@@ -36,11 +40,12 @@ class WorkerReport:
 class Reporter:
     """Counts what has been settled, logs what did not succeed, and tells who listens."""
 
-    def __init__(self, clock: Clock, listeners: Listeners) -> None:
+    def __init__(self, clock: Clock, listeners: Listeners, on_ending: EndingListener | None = None) -> None:
         self.report = WorkerReport()
         self._clock = clock
         self._log = EndingLog(clock)
         self._listeners = listeners
+        self._on_ending = on_ending
 
     def note(self, endings: Sequence[Ending], settlement: Settlement) -> None:
         """Take endings that have been settled."""
@@ -48,13 +53,16 @@ class Reporter:
         self.report.lost += len(lost)
         self.report.not_succeeded += len(settlement.statuses)
         self.report.succeeded += len(endings) - len(lost) - len(settlement.statuses)
-        if not lost and not settlement.statuses and not self._listeners.want("succeeded"):
+        is_quiet = self._on_ending is None and not self._listeners.want("succeeded")
+        if is_quiet and not lost and not settlement.statuses:
             return
         for ending in endings:
             status = None if ending.job.id in lost else settlement.statuses.get(ending.job.id, Status.SUCCEEDED)
             self._log.note(ending, status)
             if status is not None:
                 self._tell(ending, status)
+            if self._on_ending is not None:
+                self._on_ending(ending, status)
 
     def _tell(self, ending: Ending, status: Status) -> None:
         name = event_name(ending.outcome, status)

@@ -27,7 +27,7 @@ from .lane_builder import LaneBuilder, lane_sizes
 from .maintenance import Pruner, Rescuer
 from .queues import parse_queues
 from .registry import Mode
-from .report import Reporter, WorkerReport
+from .report import EndingListener, Reporter, WorkerReport
 from .resources import Resources
 from .store import Store
 from .store.endings import Ending, Settlement
@@ -49,7 +49,8 @@ _LONGEST_PAUSE: Final = 5.0
 class Worker:
     """Claims jobs of one database and runs them, until it is stopped or done.
 
-    Listeners are told in the worker's own thread, of endings after the turn that has settled them.
+    Listeners are told in the worker's own thread, of endings after the turn that has settled them; `on_ending` the same,
+    with the whole outcome, for tests.
     """
 
     def __init__(
@@ -58,14 +59,15 @@ class Worker:
         executor: Executor,
         config: WorkerConfig,
         child_program: ChildProgram,
-        listeners: Listeners | None = None,
+        listeners: Listeners,
+        on_ending: EndingListener | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
         self._config = config
         self._child_program = child_program
         self._clock: Clock = store.clock
-        self._reporter = Reporter(store.clock, listeners or Listeners())
+        self._reporter = Reporter(store.clock, listeners, on_ending)
         self._queues = parse_queues(config.queues)
         self._stop_requests = 0
         self._failure: DurableJobsError | None = None
