@@ -15,7 +15,6 @@ from .statuses import FINAL, Status
 from .store.endings import ERROR_SHOWN, Ending, Settlement
 from .store.rescues import Rescued
 
-
 EndingListener = Callable[[Ending, Status | None], None]
 """Is told of a run that has ended, with its outcome, and of the job's new status; None: the claim was lost."""
 

@@ -49,8 +49,8 @@ _LONGEST_PAUSE: Final = 5.0
 class Worker:
     """Claims jobs of one database and runs them, until it is stopped or done.
 
-    Listeners are told in the worker's own thread, of endings after the turn that has settled them; `on_ending` the same,
-    with the whole outcome, for tests.
+    Listeners are told in the worker's own thread, of endings after the turn that has settled them. `on_ending` is told
+    the same with the whole outcome, for tests.
     """
 
     def __init__(
