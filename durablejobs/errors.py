@@ -21,7 +21,7 @@
         ├── DatabaseBusyError       another writer held the database for too long
         ├── DiskFullError           no room: nothing was stored
         ├── CommitUnknownError      the commit reported an error: stored or not, nobody can tell
-        ├── DatabaseReplacedError   the file under a running worker is gone or another one
+        ├── DatabaseReplacedError   the file in use is gone, or another one is in its place
         ├── BackupError             a copy cannot be made there; carries the copy's path
         └── SchemaError             the tables are missing, older, newer, or somebody else's
 
@@ -210,7 +210,10 @@ class CommitUnknownError(DatabaseError):
 
 
 class DatabaseReplacedError(DatabaseError):
-    """The database file under a running worker was deleted or replaced."""
+    """The database file was deleted or replaced while it was in use; what was just written is not in its place.
+
+    Close the database (`jobs.close()`) before the next use to go on with the file that is there now.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(

@@ -241,6 +241,14 @@ def test_a_database_without_a_queue_is_a_finding_with_the_way_out(database_path:
     assert "durablejobs migrate" in only(DurableJobs(database_path, create=False), "schema").what
 
 
+def test_looking_changes_nothing(jobs: DurableJobs, database_path: Path) -> None:
+    with closing(sqlite3.connect(database_path)) as other:
+        other.execute("CREATE TABLE theirs(a)")
+    before = database_path.read_bytes()
+    assert {each.check for each in jobs.examine() if each.level is Level.WRONG} >= {"journal mode", "schema"}
+    assert database_path.read_bytes() == before
+
+
 def test_less_than_full_synchronous_is_a_finding(database_path: Path) -> None:
     jobs = DurableJobs(database_path, database_config=DatabaseConfig(synchronous="NORMAL"))
     jobs.open()

@@ -37,6 +37,7 @@ from ...errors import (
 )
 from ..hot import driver_of
 from ..presence import LockFile
+from ..tables import VERSION_TABLE
 from . import backup, pragmas
 from .driver_errors import primary_code, translate
 from .files import lock_file_of, path_of
@@ -210,7 +211,7 @@ class SqliteDatabase:
         self._handlers_writer = self._new_writer()
 
     def _new_writer(self) -> Writer:
-        return Writer(self._engine.connect, self.location, self.config.busy_timeout, self._gate)
+        return Writer(self._engine.connect, self.location, self.config.busy_timeout, self._gate, self.check_identity)
 
     def _new_engine(self) -> Engine:
         engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, max_overflow=-1)
@@ -244,7 +245,8 @@ class SqliteDatabase:
         if _may_distrust_schema():
             connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA foreign_keys = ON")
-        self._ensure_write_ahead_log(connection)
+        if not _is_foreign(connection):
+            self._ensure_write_ahead_log(connection)
         connection.execute(f"PRAGMA synchronous = {self.config.synchronous}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_KEPT_BYTES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
@@ -266,6 +268,12 @@ class SqliteDatabase:
                     f"cannot use a write-ahead log (journal mode {mode}); is it on a network file system?",
                 )
             return
+
+
+def _is_foreign(connection: sqlite3.Connection) -> bool:
+    """Whether the file is another program's without a queue in it: looking at it must not change how it is kept."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return bool(names) and VERSION_TABLE not in names
 
 
 @cache

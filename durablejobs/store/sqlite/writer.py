@@ -50,9 +50,18 @@ class SharedGate:
 class Writer:
     """Writes to one database by a connection of its own, one transaction at a time."""
 
-    def __init__(self, connect: Callable[[], Connection], location: str, busy_timeout: float, gate: SharedGate) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        location: str,
+        busy_timeout: float,
+        gate: SharedGate,
+        check_identity: Callable[[], None],
+    ) -> None:
         self.location = location
         self.busy_timeout = busy_timeout
+        self.check_identity = check_identity
+        """Raises when what was committed went into a file that is not there any more; asked after each commit."""
         self._connect = connect
         self._connection: Connection | None = None
         self._gate = gate
@@ -77,7 +86,9 @@ class Writer:
         """
         gate = self.enter_gate()
         try:
-            return driver_of(self.connection()).execute(sql, values)
+            cursor = driver_of(self.connection()).execute(sql, values)
+            self.check_identity()
+            return cursor
         except BaseException as error:
             self.raise_failed_commit(error)
             raise
@@ -179,6 +190,7 @@ class WriteTransaction:
             self._roll_back()
             self._writer.raise_failed_commit(error)
             raise
+        self._writer.check_identity()
 
     def _roll_back(self) -> None:
         """Leave nothing open; a connection that cannot even roll back is thrown away."""

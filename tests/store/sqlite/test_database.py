@@ -24,6 +24,7 @@ from durablejobs import (
     DatabaseUnusableError,
     DiskFullError,
     DurableJobs,
+    SchemaError,
 )
 from durablejobs.store import Store
 from durablejobs.store.hot import driver_of
@@ -273,6 +274,44 @@ def test_a_file_that_was_replaced_by_another_is_noticed(store: Store, database_p
     (tmp_path / "restored.db").replace(database_path)
     with pytest.raises(DatabaseReplacedError):
         store.check_identity()
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_an_enqueue_into_a_file_that_is_not_there_any_more_is_an_error(
+    database_path: Path, tmp_path: Path, how: str
+) -> None:
+    """SQLite acknowledges it; what was enqueued would be lost without a word."""
+    jobs = DurableJobs(database_path)
+    jobs.enqueue("mail")
+    if how == "deleted":
+        database_path.unlink()
+    else:
+        jobs.back_up(tmp_path / "copy.db")
+        os.replace(tmp_path / "copy.db", database_path)
+        for suffix in ("-wal", "-shm"):
+            database_path.with_name(f"jobs.db{suffix}").unlink()
+    with pytest.raises(DatabaseReplacedError):
+        jobs.enqueue("mail")
+    with pytest.raises(DatabaseReplacedError):
+        jobs.enqueue_many("mail", [()] * 3)
+    jobs.close()
+    assert jobs.enqueue("mail").id == (1 if how == "deleted" else 2)
+    jobs.close()
+
+
+def test_looking_at_another_programs_database_does_not_change_how_it_is_kept(database_path: Path) -> None:
+    with closing(sqlite3.connect(database_path)) as theirs:
+        theirs.execute("CREATE TABLE theirs(a)")
+    before = database_path.read_bytes()
+    for act in (DurableJobs(database_path).open, DurableJobs(database_path).statistics):
+        with pytest.raises(SchemaError, match="a database of another program"):
+            act()
+    assert database_path.read_bytes() == before
+    jobs = DurableJobs(database_path)
+    jobs.migrate()
+    jobs.enqueue("mail")
+    with closing(sqlite3.connect(database_path)) as theirs:
+        assert theirs.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_file_that_was_only_written_to_is_the_same(store: Store, sql: Sql, enqueue: Enqueue) -> None:
