@@ -37,6 +37,7 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "enqueue_single", "enqueue", "enqueue, one commit each, 1 thread, against raw inserts", "at least", 0.8, "×"
     ),
+    Target("enqueue_async", "enqueue", "aenqueue from 200 tasks of one loop, against raw inserts", "at least", 4, "×"),
     Target("enqueue_threads", "enqueue", "enqueue from 16 threads, against raw inserts", "at least", 4, "×"),
     Target("enqueue_list", "enqueue", "enqueue_many of a list, against the raw bulk insert", "at least", 0.4, "×"),
     Target(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVa
 from weakref import WeakSet
 
 from .backoff import BackoffRule
+from .bridge import in_thread
 from .client import Client, EnqueueOptions
 from .clock import Clock
 from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
@@ -210,6 +211,17 @@ class DurableJobs:
         """Return counts by queue and status, and endings per minute over the last minutes."""
         return self._reader.statistics(minutes)
 
+    # The same for an event loop
+
+    aenqueue = in_thread(enqueue)
+    aenqueue_many = in_thread(enqueue_many)
+    acancel = in_thread(cancel)
+    aretry = in_thread(retry)
+    adelete = in_thread(delete)
+    aget = in_thread(get)
+    alist_jobs = in_thread(list_jobs)
+    astatistics = in_thread(statistics)
+
     # Working
 
     def worker(
@@ -329,13 +341,16 @@ class Handler(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.__wrapped__(*args, **kwargs)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Store a job that calls this handler; when it returns, the job is on disk. See `Client.enqueue`."""
         return self._client().enqueue(self.name, *args, **kwargs)
 
     def enqueue_many(self, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
         """Store one job for each item, a list or tuple of args or a dict of kwargs, in one transaction."""
         return self._client().enqueue_many(self.name, items)
+
+    aenqueue = in_thread(enqueue)
+    aenqueue_many = in_thread(enqueue_many)
 
     def using(self, **options: Any) -> Self:
         """Return the same handler with call-time options: see `EnqueueOptions`."""

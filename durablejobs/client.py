@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from .arguments import encode_json
 from .backoff import LONGEST_DELAY
+from .bridge import in_thread
 from .clock import from_text, to_text
 from .config import (
     JobDefaults,
@@ -266,6 +267,14 @@ class Client:
     def delete(self, job_id: int) -> None:
         """Delete a job that does not run, and its errors. Raises `JobNotFoundError`, `IllegalActError`."""
         self._store.delete(_existing(job_id))
+
+    # The same for an event loop
+
+    aenqueue = in_thread(enqueue)
+    aenqueue_many = in_thread(enqueue_many)
+    acancel = in_thread(cancel)
+    aretry = in_thread(retry)
+    adelete = in_thread(delete)
 
 
 def _existing(job_id: int) -> int:

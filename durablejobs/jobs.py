@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from .bridge import in_thread
 from .clock import from_text
 from .statuses import FINAL, Status
 
@@ -92,6 +93,8 @@ class Job:
     def refresh(self) -> Job:
         """Read the job again. Raises `JobNotFoundError` when it was deleted meanwhile."""
         return self._source().get(self.id)
+
+    arefresh = in_thread(refresh)
 
     def wait(self, timeout: float | None = None) -> Any:
         """Return the job's result once it has ended.

@@ -105,6 +105,18 @@ def fits() -> None:
     length: int = send_mail("a@b.c", "hi")
 
 
+async def fits_too() -> None:
+    job: Job = await plain.aenqueue(1)
+    await send_mail.using(priority=5).aenqueue("a@b.c", subject="hi")
+    same: Job = await jobs.aget(job.id)
+
+
+async def does_not_fit_either() -> None:
+    await plain.aenqueue("x")  # wrong
+    await send_mail.aenqueue("a@b.c", subjekt="hi")  # wrong
+    text: str = await jobs.aget(1)  # wrong
+
+
 def does_not_fit() -> None:
     plain.enqueue("x")  # wrong
     plain.enqueue(1, "x")  # wrong

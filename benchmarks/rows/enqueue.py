@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -13,6 +14,7 @@ from ..results import Measurement, Run, in_turns, ratio
 from .drain import register_noop
 
 THREADS = 16
+TASKS = 200
 
 
 def measure(run: Run) -> list[Measurement]:
@@ -22,10 +24,11 @@ def measure(run: Run) -> list[Measurement]:
     def ours(function: object, count: int) -> float:
         return call(function, path=f"{run.fresh()}/jobs.db", count=count)
 
-    single, threads, base = in_turns(
+    single, threads, tasks, base = in_turns(
         sizes.rounds,
         lambda: ours(enqueue_single, sizes.single_enqueues),
         lambda: ours(enqueue_threads, sizes.threaded_enqueues),
+        lambda: ours(enqueue_tasks, sizes.threaded_enqueues),
         lambda: call(raw.insert_single, path=f"{run.fresh()}/raw.db", count=sizes.single_enqueues),
     )
     listed, generated, bulk = in_turns(
@@ -37,6 +40,7 @@ def measure(run: Run) -> list[Measurement]:
     return [
         ratio("enqueue_single", single, base),
         ratio("enqueue_threads", threads, base),
+        ratio("enqueue_async", tasks, base),
         ratio("enqueue_list", listed, bulk),
         ratio("enqueue_generator", generated, bulk),
     ]
@@ -80,6 +84,23 @@ def enqueue_threads(path: str, count: int) -> float:
     stored = sum(sum(queue.counts.values()) for queue in jobs.statistics())
     assert stored == each * THREADS + 1, f"{stored} rows are stored"
     return each * THREADS / took
+
+
+def enqueue_tasks(path: str, count: int) -> float:
+    """From 200 tasks of one event loop, each going on only after its commit; return the rate of all together."""
+    jobs = _app(path)
+    each = max(1, count // TASKS)
+
+    async def enqueue() -> None:
+        for _ in range(each):
+            await jobs.aenqueue("noop", 1, 2)
+
+    async def together() -> None:
+        await asyncio.gather(*(enqueue() for _ in range(TASKS)))
+
+    start = time.perf_counter()
+    asyncio.run(together())
+    return each * TASKS / (time.perf_counter() - start)
 
 
 def enqueue_list(path: str, count: int) -> float:
