@@ -23,6 +23,8 @@
         ├── CommitUnknownError      the commit reported an error: stored or not, nobody can tell
         ├── DatabaseReplacedError   the file in use is gone, or another one is in its place
         ├── BackupError             a copy cannot be made there; carries the copy's path
+        ├── MoveError               the queue cannot be moved like this
+        ├── QueueMovedError         the queue is in another database now: nothing was stored
         └── SchemaError             the tables are missing, older, newer, or somebody else's
 
 Each carries its facts as attributes and builds its own sentence. What a handler raises to choose its
@@ -223,6 +225,19 @@ class DatabaseReplacedError(DatabaseError):
 
 class BackupError(DatabaseError):
     """A copy of the database cannot be made there; what was there before is as it was."""
+
+
+class MoveError(DatabaseError):
+    """The queue cannot be moved like this; what was copied is kept, and the same call goes on from there."""
+
+    def __init__(self, path: str, problem: str, *, is_different: bool = False) -> None:
+        self.is_different = is_different
+        """Whether the rows of both sides were compared and are not the same."""
+        super().__init__(path, problem)
+
+
+class QueueMovedError(DatabaseError):
+    """The queue has moved to another database: nothing was stored, no worker starts."""
 
 
 class SchemaError(DatabaseError):

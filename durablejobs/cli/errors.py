@@ -60,6 +60,8 @@ class Refusal(click.ClickException):
 
 def code_of(error: ours.DurableJobsError) -> ExitCode:
     """Return the exit code of one of the package's errors."""
+    if isinstance(error, ours.MoveError) and error.is_different:
+        return ExitCode.FAILED
     return next(code for kind, code in _CODES if isinstance(error, kind))
 
 

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "delete": LazyCommand("acts:delete", "Delete jobs that do not run.", _CHANGE),
     "prune": LazyCommand("prune:prune", "Delete old jobs that have ended.", _CHANGE),
     "backup": LazyCommand("backup:backup", "Copy the database while workers go on.", _SET_UP),
+    "copy": LazyCommand("copy:copy", "Move all jobs to another database.", _SET_UP),
     "migrate": LazyCommand("migrate:migrate", "Create or upgrade the tables.", _SET_UP),
     "completion": LazyCommand("completion:completion", "Print the script for completion in a shell.", _SET_UP),
     "demo": LazyCommand("demo:demo", "Play a short story that shows what durable means.", _SET_UP),

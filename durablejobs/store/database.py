@@ -66,6 +66,11 @@ class Database(Protocol):
     """One database: connections, transactions, errors, signs of life. Statements are not its business."""
 
     @property
+    def schema(self) -> str | None:
+        """The schema of the tables, in PostgreSQL."""
+        ...
+
+    @property
     def location(self) -> str:
         """What messages call it; without a password."""
         ...

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 
 from ..clock import Clock, SystemClock, from_text, to_text
 from ..config import DatabaseConfig
-from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError
+from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError, QueueMovedError
 from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
 from ..statuses import Status
-from . import acts, bulk, claims, endings, inserts, queries, rescues, schema, soundness, workers
+from . import acts, bulk, claims, endings, freezing, inserts, queries, rescues, schema, soundness, workers
 from .database import Watch, database_at
 from .effects import JobTransaction
 from .endings import Ending, Settlement
@@ -234,12 +234,16 @@ class Store:
     def register(self, describe: Callable[[int | None, str], Registration]) -> tuple[int, Seat | None]:
         """Register a worker and take a seat; `describe` gets the seat's number and the time.
 
-        The seat is taken before the row is visible, so that nobody sees a registered worker without one.
+        The seat is taken before the row is visible, so that nobody sees a registered worker without one. Raises
+        `QueueMovedError` where it would never be given a job.
         """
         presence = self.presence()
         seat = None
         try:
             with self._write() as connection:
+                move = freezing.latest_move(connection)
+                if move is not None and freezing.is_frozen(move):
+                    raise QueueMovedError(self.location, freezing.explanation(move))
                 if presence is not None:
                     taken = [vital.seat for vital in workers.vitals(connection) if vital.seat is not None]
                     seat = presence.take_seat(taken)

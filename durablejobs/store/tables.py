@@ -187,6 +187,17 @@ job_counts = Table(
     sqlite_with_rowid=False,
 )
 
+# Where the queue has moved to, or come from: see `freezing`.
+job_moves = Table(
+    "job_moves",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("direction", Text, nullable=False),
+    Column("other", Text, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+)
+
 VERSION_TABLE: Final = "job_schema"
 """Where the migrations write their revision: not Alembic's default name, which the application may use."""
 

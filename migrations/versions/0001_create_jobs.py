@@ -166,6 +166,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_errors")),
     )
     op.create_index("ix_job_errors_job_id", "job_errors", ["job_id"], unique=False)
+    op.create_table(
+        "job_moves",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("direction", sa.Text(), nullable=False),
+        sa.Column("other", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.Text(), nullable=False),
+        sa.Column("finished_at", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_job_moves")),
+    )
     op.execute(
         """
         CREATE TRIGGER jobs_due_later_are_scheduled AFTER INSERT ON jobs

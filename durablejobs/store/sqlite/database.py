@@ -68,6 +68,8 @@ class SqliteDatabase:
         self._identity: tuple[int, int] | None = None
         _open_databases.add(self)
 
+    schema: str | None = None
+
     @property
     def location(self) -> str:
         return str(self.path)

@@ -6,7 +6,8 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError
 
-from ...errors import DatabaseBusyError, DatabaseError, DatabaseUnusableError, DiskFullError
+from ...errors import DatabaseBusyError, DatabaseError, DatabaseUnusableError, DiskFullError, QueueMovedError
+from ..freezing import MARK
 
 
 def translate(error: BaseException, location: str, busy_timeout: float) -> DatabaseError | None:
@@ -20,6 +21,8 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
         return DatabaseBusyError(location, busy_timeout)
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(location)
+    if code == sqlite3.SQLITE_CONSTRAINT and str(cause).startswith(MARK):
+        return QueueMovedError(location, str(cause).removeprefix(MARK))
     problem = {
         sqlite3.SQLITE_NOTADB: "is not a SQLite database",
         sqlite3.SQLITE_CORRUPT: "the database is damaged; restore a backup",
