@@ -148,7 +148,7 @@ class Worker:
             config.concurrency,
         )
         for finding in examine_surroundings(self._store.location):
-            log.warning("%s. %s `durablejobs doctor` says more", finding.what, finding.remedy)
+            log.log(finding.severity, "%s. %s `durablejobs doctor` says more", finding.what, finding.remedy)
         self._reporter.note_worker("worker_started", self._name())
         self._maintain()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +29,11 @@ class Finding:
     """Why it matters; empty where all is well."""
     remedy: str = ""
     """What to do about it."""
+
+    @property
+    def severity(self) -> int:
+        """The level for a log."""
+        return logging.WARNING if self.level is Level.WRONG else logging.INFO
 
 
 def ok(check: str, what: str) -> Finding:

@@ -24,4 +24,9 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else to_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else from_text(value)
+        if value is None:
+            return None
+        try:
+            return from_text(value)
+        except (TypeError, ValueError):  # forced in by SQL where no check looks: no list of jobs may fail for it
+            return None

@@ -14,6 +14,8 @@ from .endings import ERROR_SHOWN, record_error
 from .hot import HotStatement
 from .tables import job_workers, jobs
 
+MOST_CRASHES: Final = 1_000_000
+"""What the database takes, and the most that `max_crashes` may be."""
 BATCH: Final = 500
 """Jobs given back in one transaction, so that claims go on between two of them."""
 
@@ -116,7 +118,7 @@ def rescue(
 def _rescue_one(
     connection: Connection, orphan: Orphan, crashed: bool, alone: bool, max_crashes: int, now: str, cause: str
 ) -> Rescued:
-    crashes = orphan.crashes + 1 if crashed else orphan.crashes
+    crashes = min(orphan.crashes + 1, MOST_CRASHES) if crashed else orphan.crashes
     failure = Failure("crash", f"{cause} while it ran this job (crash {crashes})") if crashed else None
     status = Status.PENDING
     if orphan.cancel_requested_at is not None:

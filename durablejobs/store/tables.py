@@ -110,7 +110,10 @@ jobs = Table(
     CheckConstraint(
         "typeof(max_attempts) = 'integer' AND max_attempts BETWEEN 1 AND 1000000", "max_attempts_is_1_to_1000000"
     ),
-    CheckConstraint("attempt >= 0 AND crashes >= 0 AND claim_token >= 0", "counters_are_not_negative"),
+    # Text is larger than every number. `attempt` and `claim_token` become numbers by the claim, `crashes` is taken as
+    # it stands.
+    CheckConstraint("attempt >= 0 AND claim_token >= 0", "counters_are_not_negative"),
+    CheckConstraint("typeof(crashes) = 'integer' AND crashes BETWEEN 0 AND 1000000", "crashes_is_0_to_1000000"),
     CheckConstraint("unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500", "unique_key_is_1_to_500_long"),
     CheckConstraint("timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)", "timeout_is_positive"),
     # Equal to created_at is the common case and proves the form without parsing it.

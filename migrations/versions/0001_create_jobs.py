@@ -115,8 +115,10 @@ def upgrade() -> None:
             name=op.f("ck_jobs_max_attempts_is_1_to_1000000"),
         ),
         sa.CheckConstraint("typeof(priority) = 'integer'", name=op.f("ck_jobs_priority_is_an_integer")),
+        sa.CheckConstraint("attempt >= 0 AND claim_token >= 0", name=op.f("ck_jobs_counters_are_not_negative")),
         sa.CheckConstraint(
-            "attempt >= 0 AND crashes >= 0 AND claim_token >= 0", name=op.f("ck_jobs_counters_are_not_negative")
+            "typeof(crashes) = 'integer' AND crashes BETWEEN 0 AND 1000000",
+            name=op.f("ck_jobs_crashes_is_0_to_1000000"),
         ),
         sa.CheckConstraint("result IS NULL OR json_valid(result)", name=op.f("ck_jobs_result_is_json")),
         sa.CheckConstraint(

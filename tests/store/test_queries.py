@@ -182,6 +182,16 @@ def test_json_that_was_forced_in_broken_is_shown_as_the_text_it_is(store: Store,
     assert len(store.list_jobs(JobFilter(), 10)) == 2
 
 
+@pytest.mark.parametrize("forced", ["0", "yesterday", "2030-02-31 00:00:00", b"\xff", 7])
+def test_a_time_that_python_cannot_read_is_none_and_spoils_no_list(
+    store: Store, enqueue: Enqueue, sql: Sql, forced: object
+) -> None:
+    job_id = enqueue()
+    sql("UPDATE jobs SET lease_expires_at = ?, started_at = ?, cancel_requested_at = ?", *[forced] * 3)
+    [job] = store.list_jobs(JobFilter(), 10)
+    assert (job.id, job.lease_expires_at, job.started_at, job.cancel_requested_at) == (job_id, None, None, None)
+
+
 @pytest.mark.parametrize("text", ["2030-01-01 12:00", "2030-01-01 12:00:00", "2030-01-01 12:00:00.000"])
 def test_times_are_read_in_the_shorter_forms_that_sql_writes(
     store: Store, enqueue: Enqueue, sql: Sql, text: str
