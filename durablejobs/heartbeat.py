@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from .errors import DatabaseError
 from .store import Store
@@ -14,11 +15,15 @@ log = logging.getLogger("durablejobs.worker")
 class Heartbeat:
     """Extends the lease of a worker's jobs until it is stopped."""
 
-    def __init__(self, store: Store, worker_id: int, interval: float, lease: float) -> None:
+    def __init__(
+        self, store: Store, worker_id: int, interval: float, lease: float, stuck: Callable[[], list[int]] = list
+    ) -> None:
+        """`stuck` returns the ids of the jobs that are."""
         self._store = store
         self._worker_id = worker_id
         self._interval = interval
         self._lease = lease
+        self._stuck = stuck
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="durablejobs-heartbeat", daemon=True)
         self.is_registered = True
@@ -37,7 +42,7 @@ class Heartbeat:
         wait = self._interval
         while not self._stopped.wait(wait):
             try:
-                self.is_registered = self._store.heartbeat(self._worker_id, self._lease)
+                self.is_registered = self._store.heartbeat(self._worker_id, self._lease, self._stuck())
                 wait = self._interval
             except Exception as error:  # noqa: BLE001 - a heart that stops for ever would cost all jobs their lease
                 log.warning("no heartbeat: %s", error if isinstance(error, DatabaseError) else repr(error))

@@ -268,6 +268,8 @@ class WorkerRecord:
     heartbeat_at: datetime
     running: int
     """Jobs it has claimed."""
+    stuck: list[int]
+    """Ids of those that go on although their timeout is over, as of its last heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ class Worker:
         self._resources = Resources(self._lanes.await_on_loop)
         self._executor.resources = self._resources.values
         self._isolation = Isolation(config.max_crashes, lambda job: self._lanes.mode_of(job) is Mode.PROCESS)
-        self._heartbeat = Heartbeat(self._store, self._worker_id, config.heartbeat, config.lease)
+        self._heartbeat = Heartbeat(self._store, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck)
         self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)
         self._pruner = Pruner(self._store, config.retention, config.prune_interval, self._clock)
         self._next_rescue = self._clock.monotonic()

@@ -149,7 +149,8 @@ def _worker_text(job: Job, reader: Reader) -> str | None:
         return None
     for worker in reader.workers():
         if worker.id == job.worker_id:
-            return f"{worker.id} ({worker.name}, pid {worker.pid} on {worker.host})"
+            stuck = ", where it is stuck: it goes on after its timeout" if job.id in worker.stuck else ""
+            return f"{worker.id} ({worker.name}, pid {worker.pid} on {worker.host}){stuck}"
     return f"{job.worker_id}, which is not registered any more"
 
 

@@ -68,7 +68,7 @@ def _row(record: WorkerRecord, state: str, now: datetime) -> list[str | Cell]:
         record.host,
         str(record.pid),
         record.queues,
-        f"{record.running}/{record.concurrency}",
+        f"{record.running}/{record.concurrency}" + (f", {len(record.stuck)} stuck" if record.stuck else ""),
         relative(record.started_at, now),
         relative(record.heartbeat_at, now),
         record.version,

@@ -262,12 +262,12 @@ class Store:
         with self._write() as connection:
             workers.register(connection, registration, worker_id)
 
-    def heartbeat(self, worker_id: int, lease: float) -> bool:
-        """Extend the lease of all the worker's jobs; return whether it is still registered."""
+    def heartbeat(self, worker_id: int, lease: float, stuck: Sequence[int] = ()) -> bool:
+        """Extend the lease of all the worker's jobs, note which are stuck; return whether it is still registered."""
         now = self.clock.now()
         with self._write() as connection:
             claims.extend_leases(connection, worker_id, to_text(now + timedelta(seconds=lease)))
-            return workers.heartbeat(connection, worker_id, to_text(now))
+            return workers.heartbeat(connection, worker_id, to_text(now), stuck)
 
     def unregister(self, worker_id: int) -> None:
         """Remove a worker that has given everything back."""

@@ -118,6 +118,9 @@ jobs = Table(
     CheckConstraint("timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)", "timeout_is_positive"),
     # Equal to created_at is the common case and proves the form without parsing it.
     CheckConstraint(f"run_at = created_at OR ({_is_time('run_at')})", "run_at_is_utc_text"),
+    CheckConstraint(
+        f"cancel_requested_at IS NULL OR ({_is_time('cancel_requested_at')})", "cancel_requested_at_is_utc_text"
+    ),
     CheckConstraint(f"length(created_at) = 26 OR ({_is_time('created_at')})", "created_at_is_utc_text"),
     sqlite_autoincrement=True,
 )
@@ -176,6 +179,7 @@ job_workers = Table(
     Column("version", Text, nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("heartbeat_at", Moment, nullable=False),
+    Column("stuck", Text, nullable=False, server_default=text("'[]'")),
     sqlite_autoincrement=True,
 )
 
@@ -219,6 +223,16 @@ TRIGGERS: Final = {
         WHEN NEW.status = 'pending' AND NEW.run_at > NEW.created_at
         BEGIN
             UPDATE jobs SET status = 'scheduled' WHERE id = NEW.id;
+        END
+    """,
+    # `UPDATE jobs SET cancel_requested_at = <now>` is a cancellation, whatever the job is doing: one that runs is told
+    # to stop by its worker, all others are ended here.
+    "jobs_cancel_requested": """
+        CREATE TRIGGER jobs_cancel_requested AFTER UPDATE OF cancel_requested_at ON jobs
+        WHEN NEW.cancel_requested_at IS NOT NULL AND NEW.finished_at IS NULL AND NEW.status <> 'running'
+        BEGIN
+            UPDATE jobs SET status = 'cancelled', finished_at = strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'
+            WHERE id = NEW.id;
         END
     """,
     "jobs_count_ended": f"""

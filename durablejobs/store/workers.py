@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -42,7 +44,9 @@ _REGISTER: Final = HotStatement(
 )
 _VITALS: Final = HotStatement(select(*(job_workers.c[name] for name in Vital._fields)))
 _HEARTBEAT: Final = HotStatement(
-    update(job_workers).where(job_workers.c.id == bindparam("worker")).values(heartbeat_at=bindparam("now"))
+    update(job_workers)
+    .where(job_workers.c.id == bindparam("worker"))
+    .values(heartbeat_at=bindparam("now"), stuck=bindparam("stuck"))
 )
 _UNREGISTER: Final = HotStatement(delete(job_workers).where(job_workers.c.id == bindparam("worker")))
 
@@ -57,9 +61,10 @@ def vitals(connection: Connection) -> list[Vital]:
     return [Vital._make(row) for row in _VITALS.run(connection, {})]
 
 
-def heartbeat(connection: Connection, worker_id: int, now: str) -> bool:
-    """Note that this worker lives; return whether it is still registered."""
-    return _HEARTBEAT.run(connection, {"worker": worker_id, "now": now}).rowcount == 1
+def heartbeat(connection: Connection, worker_id: int, now: str, stuck: Sequence[int]) -> bool:
+    """Note that this worker lives, and which of its jobs are stuck; return whether it is still registered."""
+    values = {"worker": worker_id, "now": now, "stuck": json.dumps(stuck)}
+    return _HEARTBEAT.run(connection, values).rowcount == 1
 
 
 def unregister(connection: Connection, worker_id: int) -> None:
@@ -75,4 +80,5 @@ def worker_records(connection: Connection) -> list[WorkerRecord]:
 
 
 def _record(row: Any) -> WorkerRecord:
-    return WorkerRecord(**{name: row[name] for name in WorkerRecord.__slots__})
+    fields = {name: row[name] for name in WorkerRecord.__slots__}
+    return WorkerRecord(**(fields | {"stuck": json.loads(row["stuck"])}))

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("started_at", sa.Text(), nullable=False),
         sa.Column("heartbeat_at", sa.Text(), nullable=False),
+        sa.Column("stuck", sa.Text(), server_default=sa.text("'[]'"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_workers")),
         sqlite_autoincrement=True,
     )
@@ -103,6 +104,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "run_at = created_at OR (typeof(run_at) = 'text' AND run_at >= '0001' AND datetime(substr(run_at, 1, 19), '+0 seconds') IS substr(run_at || ':' || '00', 1, 19) AND (run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(run_at) < 20))",
             name=op.f("ck_jobs_run_at_is_utc_text"),
+        ),
+        sa.CheckConstraint(
+            "cancel_requested_at IS NULL OR (typeof(cancel_requested_at) = 'text' AND cancel_requested_at >= '0001' AND datetime(substr(cancel_requested_at, 1, 19), '+0 seconds') IS substr(cancel_requested_at || ':' || '00', 1, 19) AND (cancel_requested_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR cancel_requested_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(cancel_requested_at) < 20))",
+            name=op.f("ck_jobs_cancel_requested_at_is_utc_text"),
         ),
         sa.CheckConstraint(
             "status <> 'running' OR lease_expires_at IS NOT NULL", name=op.f("ck_jobs_running_has_a_lease")
@@ -183,6 +188,17 @@ def upgrade() -> None:
         WHEN NEW.status = 'pending' AND NEW.run_at > NEW.created_at
         BEGIN
             UPDATE jobs SET status = 'scheduled' WHERE id = NEW.id;
+        END
+        """
+    )
+
+    op.execute(
+        """
+        CREATE TRIGGER jobs_cancel_requested AFTER UPDATE OF cancel_requested_at ON jobs
+        WHEN NEW.cancel_requested_at IS NOT NULL AND NEW.finished_at IS NULL AND NEW.status <> 'running'
+        BEGIN
+            UPDATE jobs SET status = 'cancelled', finished_at = strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'
+            WHERE id = NEW.id;
         END
         """
     )

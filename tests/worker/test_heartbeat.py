@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -21,7 +22,7 @@ class FaultyStore:
         self.beats: list[tuple[int, float]] = []
         self.is_registered = True
 
-    def heartbeat(self, worker_id: int, lease: float) -> bool:
+    def heartbeat(self, worker_id: int, lease: float, stuck: Sequence[int]) -> bool:
         if self.errors:
             raise self.errors.pop(0)
         self.beats.append((worker_id, lease))
