@@ -312,13 +312,17 @@ def _executor_in_child(order: ChildOrder) -> Executor:
     """Return the executor of the app that the worker's handlers belong to, moved to the worker's database."""
     for module in order.modules:
         importlib.import_module(module)
+    missing = set(order.handlers)
     for app in _apps:
-        if app._module == order.modules[0] and set(order.handlers) <= set(app.handler_names):
-            app.move_to(order.database, create=False)
-            return app._executor()  # events are told by the worker
+        if app._module == order.modules[0]:
+            lacks = set(order.handlers).difference(app.handler_names)
+            if not lacks:
+                app.move_to(order.database, create=False)
+                return app._executor()  # events are told by the worker
+            missing = min(missing, lacks, key=len)
     raise RegistrationError(
-        f"importing {' and '.join(order.modules)} in a child process does not register the handlers "
-        f"{', '.join(order.handlers)}; do that at the top level of a module"
+        f"importing {' and '.join(order.modules)} in a child process does not register {', '.join(sorted(missing))}; "
+        f"do that at the top level of a module"
     )
 
 

@@ -67,6 +67,10 @@ class Lane(Protocol):
         """Make those of these jobs stop that run here."""
         ...
 
+    def look(self) -> None:
+        """Report what keeps it from working; called twice a second."""
+        ...
+
     def stop(self) -> None:
         """End, and give up what still runs, where that is possible."""
         ...
@@ -94,3 +98,6 @@ class Ledger:
     def in_flight(self) -> int:
         """Jobs that wait or run."""
         return self._unfinished - len(self._finished)
+
+    def look(self) -> None:
+        """Nothing can hinder it."""

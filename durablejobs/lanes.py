@@ -168,6 +168,11 @@ class Lanes:
         for lane in self._lanes:
             lane.cancel(job_ids)
 
+    def look(self) -> None:
+        """Report lanes that something keeps from working."""
+        for lane in self._lanes:
+            lane.look()
+
     def running(self) -> list[ClaimedJob]:
         """Return the jobs that run at this moment."""
         return [job for lane in self._lanes for job in lane.running()]

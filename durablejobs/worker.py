@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
-from types import FrameType
 from typing import Final
 
 from .children import ChildProgram
@@ -29,6 +25,7 @@ from .queues import parse_queues
 from .registry import Mode
 from .report import EndingListener, Reporter, WorkerReport
 from .resources import Resources
+from .signals import stop_on_signals
 from .store import Store
 from .store.endings import Ending, Settlement
 from .store.workers import Registration
@@ -79,17 +76,28 @@ class Worker:
 
     def stop(self) -> None:
         """Ask the worker to end: the first call lets running jobs finish, the second gives them back."""
-        self._stop_requests += 1
+        self._ask_to_stop(self._stop_requests + 1)
+
+    def drain(self) -> None:
+        """Ask the worker to end when the running jobs have, however often that is asked."""
+        self._ask_to_stop(1)
+
+    def hurry(self) -> None:
+        """Ask the worker to end now, and to give the running jobs back."""
+        self._ask_to_stop(2)
+
+    def _ask_to_stop(self, requests: int) -> None:
+        self._stop_requests = max(requests, self._stop_requests)
         if self._waker is not None:
             self._waker.wake()
 
     def _fail(self, error: DurableJobsError) -> None:
         """A lane cannot work: end as after a first signal, and raise this."""
         self._failure = error
-        self.stop()
+        self.drain()
 
-    def run(self) -> WorkerReport:
-        """Work until stopped or done; return what was done.
+    def run(self, *, is_supervised: bool = False) -> WorkerReport:
+        """Work until stopped or done; return what was done. If it is supervised, signals never make it hurry.
 
         Raises `DatabaseReplacedError` when the file disappears, the last `DatabaseError` when the database cannot be
         written for the length of a lease (then the leases are over anyway), and `ChildStartError` when child
@@ -100,7 +108,7 @@ class Worker:
         try:
             self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there
             self._resources.set_up(self._executor.resources_of(Mode.THREAD, Mode.ASYNC))
-            with self._signals():
+            with stop_on_signals(self.drain if is_supervised else self.stop):
                 while not self._is_done():
                     self._persist(self._turn)
                     self._maintain()
@@ -312,6 +320,7 @@ class Worker:
         if self._clock.monotonic() < self._next_rescue:
             return
         self._next_rescue = self._clock.monotonic() + RESCUE_EVERY
+        self._lanes.look()
         try:
             self._stop_cancelled()
             self._reporter.note_rescued(self._rescuer.run())
@@ -363,19 +372,3 @@ class Worker:
         ):  # else it would be over at once, again and again
             pause = min(pause, (self._next_due - self._clock.now()).total_seconds())
         return max(0.0, pause)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Stop on SIGTERM and SIGINT; only a process's main thread may ask for that."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.stop()

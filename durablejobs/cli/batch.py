@@ -35,6 +35,7 @@ KEYS: Final = (
     "delay",
     "unique_key",
     "max_attempts",
+    "timeout",
 )
 _OPTIONS: Final = frozenset(KEYS) - {"handler", "args", "kwargs"}
 _IN_MEMORY: Final = 16 * 1024 * 1024

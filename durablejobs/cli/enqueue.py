@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--at", "run_at", type=MOMENT, help="Not before this time, with its zone: 2026-01-31T12:00Z.")
 @click.option("--unique-key", metavar="KEY", help="Store nothing while a live job has this key.")
 @click.option("--max-attempts", type=int, help="Runs in all, the first one included.")
+@click.option("--run-timeout", type=DURATION, help="How long a run may take; else the handler's.")
 @click.option("--batch", metavar="FILE|-", help="Store one job for each line of JSON, all or none.")
 @click.option("--wait", is_flag=True, help="Wait for the end and print the result as JSON.")
 @click.option("--timeout", type=DURATION, help="With --wait: how long to wait.")
@@ -74,10 +75,10 @@ def enqueue(
       :=JSON          a positional argument of any type
 
     The lines of --batch are objects with the keys handler, args, kwargs, queue, priority, run_at or delay,
-    unique_key, max_attempts; HANDLER and the options stand in for what a line leaves out.
+    unique_key, max_attempts, timeout; HANDLER and the options stand in for what a line leaves out.
     """
     _check_combination(handler, bool(arguments or args_json or kwargs_json), batch, wait, timeout, options)
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {_OPTION_OF.get(key, key): value for key, value in options.items() if value is not None}
     if batch is not None:
         with opened_client_app(app, database) as jobs:
             _enqueue_batch(jobs, batch, handler, given, as_json)
@@ -94,6 +95,10 @@ def enqueue(
         else:
             show(str(job.id))
     return None
+
+
+_OPTION_OF: Final = {"run_timeout": "timeout"}
+"""What is called otherwise here than in `using(…)`: --timeout is how long to wait."""
 
 
 def _check_combination(

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..config import DAY, Retention, WorkerConfig
+from ..config import DAY, Retention, WorkerConfig, checked_integer
 from ..escaping import escaped
 from ..queues import parse_queues
+from ..supervisor import Supervisor, obey
 from .commands import Command
 from .errors import ExitCode, Refusal
 from .opening import open_and_say, opened_worker_app
@@ -32,6 +33,7 @@ log: Final = logging.getLogger("durablejobs.worker")
 
 _DEFAULTS: Final[dict[str, Any]] = {each.name: each.default for each in fields(WorkerConfig)}
 _KEPT: Final = Retention()
+_NO_FIELDS: Final = ("db", "app", "processes")
 _STATUSES_KEPT: Final = [each.name for each in fields(Retention)]
 
 
@@ -51,13 +53,16 @@ def _days(seconds: float) -> str:
         "durablejobs worker --app shop.background:jobs --concurrency 8",
         "durablejobs worker --queues mail=3,default=1          # of four turns, mail comes first in three",
         "durablejobs worker --queues urgent,default            # default only while urgent is empty",
+        "durablejobs worker --processes 4 --concurrency 2      # four workers, kept running",
         "durablejobs worker --burst --quiet                    # run what is there, then end",
     ],
 )
 @app_option("Where the handlers are; else ./handlers.py.")
 @database_option
 @click.option("--queues", metavar="LIST", help="a,b: a first; a=3,b=1: by weight; default: all queues.")
-@click.option("--concurrency", type=int, metavar="N", help="Jobs at once; default: the number of processors.")
+@click.option("--concurrency", type=int, metavar="N", help="Jobs at once in threads; default: the processors.")
+@click.option("--async-concurrency", type=int, metavar="N", help="Async jobs at once; default 100.")
+@click.option("--process-concurrency", type=int, metavar="N", help="Child processes; default: the processors.")
 @click.option("--interval", type=DURATION, help=f"How often to look when nothing else reports; {_seconds('interval')}.")
 @click.option("--burst", is_flag=True, help="End when nothing is left to run.")
 @click.option("--max-jobs", type=int, metavar="N", help="End after so many runs.")
@@ -72,6 +77,8 @@ def _days(seconds: float) -> str:
 @click.option("--keep-succeeded", type=RETENTION, help=f"0, 12h, 7d, never …; {_days(_KEPT.succeeded)}.")
 @click.option("--keep-cancelled", type=RETENTION, help=f"The same for cancelled jobs; {_days(_KEPT.cancelled)}.")
 @click.option("--keep-failed", type=RETENTION, help=f"The same for failed jobs; {_days(_KEPT.failed)}.")
+@click.option("--processes", type=int, metavar="N", help="Worker processes, kept running by this one; default 1.")
+@click.option("--supervised", is_flag=True, hidden=True)
 @click.option("--name", help="The worker's name in logs and lists; default: host and pid.")
 @click.option("--verbose", "-v", is_flag=True, help="Log each job.")
 @click.option("--quiet", "-q", is_flag=True, help="Log only warnings and errors.")
@@ -80,16 +87,25 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
 
     The first SIGTERM or Ctrl-C lets running jobs finish within the grace period, the second gives them back to run
     again. A missing database is created. Exits with 0 after a clean end, with 130 when running jobs were given back.
+    With --processes, a worker that falls is started again, and the worst exit code counts.
     """
     if verbose and quiet:
         raise click.UsageError("--verbose and --quiet exclude each other", click.get_current_context())
+    supervised = options.pop("supervised")
+    processes = _processes(options.pop("processes"))
     config = _config(options)
+    if processes > 1 and not supervised:
+        with _logging(verbose, quiet):
+            return _supervise(processes, config)
     with opened_worker_app(app, database) as jobs, _logging(verbose, quiet):
         _check_handlers(jobs)
         open_and_say(jobs)
         if verbose:
             jobs.on("succeeded", _log_success)
-        report = jobs.worker(config).run()
+        chosen = jobs.worker(config)
+        if supervised:
+            obey(chosen.drain, chosen.hurry)
+        report = chosen.run(is_supervised=supervised)
         if (config.burst or config.max_jobs is not None) and not quiet:
             say(_summary(report))
         if report.given_back:
@@ -97,9 +113,26 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
     return ExitCode.OK
 
 
+def _processes(given: int | None) -> int:
+    """Return how many workers are wanted. Raises `ConfigurationError`."""
+    return checked_integer(read_settings().get("processes", 1) if given is None else given, "processes", 1, 1000)
+
+
+def _supervise(processes: int, config: WorkerConfig) -> int:
+    """Start this command so many times, and look after it."""
+    if not hasattr(os, "fork"):
+        raise Refusal("--processes needs a POSIX system; start several workers instead", ExitCode.USAGE)
+
+    def command(number: int) -> list[str]:
+        name = [] if config.name is None else ["--name", f"{config.name}:{number}"]
+        return [sys.executable, "-m", "durablejobs", *sys.argv[1:], *name, "--supervised"]
+
+    return Supervisor(command, processes, config.max_jobs is not None and not config.burst).run()
+
+
 def _config(options: dict[str, Any]) -> WorkerConfig:
     """Return the worker's settings: options, then pyproject.toml, then defaults. Raises `ConfigurationError`."""
-    settings = {key.replace("-", "_"): value for key, value in read_settings().items() if key not in ("db", "app")}
+    settings = {key.replace("-", "_"): value for key, value in read_settings().items() if key not in _NO_FIELDS}
     chosen: dict[str, Any] = settings | {name: value for name, value in options.items() if value is not None}
     kept = {name: chosen.pop(f"keep_{name}") for name in _STATUSES_KEPT if f"keep_{name}" in chosen}
     if "lease" in chosen:  # the heartbeat follows a short lease
