@@ -1,0 +1,1 @@
+"""How jobs run and are stopped: whole programs as a user writes them, with all three lanes."""
