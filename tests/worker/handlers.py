@@ -76,7 +76,7 @@ def register(jobs: DurableJobs, calls_path: Path, gates: Path) -> None:
             time.sleep(60)
         connection.close()
 
-    def write_effect(dies: str = "") -> None:
+    def write_effect(dies: str = "", _key: str = "") -> None:
         """Write one row in the job's transaction; die at this moment of the first run."""
         with current_job().transaction() as connection:
             connection.exec_driver_sql("INSERT INTO effects VALUES (?)", (current_job().id,))

@@ -262,6 +262,10 @@ class Queue:
             self._connection.execute("PRAGMA foreign_keys = ON")
         return [dict(row) for row in self._connection.execute(statement, values)]
 
+    def connect(self) -> sqlite3.Connection:
+        """Open the file as another program would."""
+        return sqlite3.connect(self.path, isolation_level=None, timeout=PATIENCE)
+
     def forget_connection(self) -> None:
         """Open the file afresh for the next statement: another one may be in its place."""
         if self._connection is not None:
