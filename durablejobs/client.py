@@ -22,9 +22,9 @@ from .config import (
     checked_unique_key,
     parsed_job_id,
 )
-from .errors import ArgumentsError, ConfigurationError, JobNotFoundError
+from .errors import ArgumentsError, ConfigurationError, DuplicateJobError, JobNotFoundError
 from .events import EventName, Listeners
-from .jobs import EnqueuedBatch, Job, JobSource, NewJob
+from .jobs import EnqueuedBatch, Job, JobSource, NewJob, UniqueRule
 from .registry import HandlerDefinition, HandlerOptions, Registry
 from .statuses import Status
 from .store import Store
@@ -49,7 +49,17 @@ class EnqueueOptions:
     run_at: datetime | None = None
     """Not before this moment; aware."""
     unique_key: str | None = None
-    """At most one live job has it; enqueueing another returns the one that is there."""
+    """At most one job holds it."""
+    on_conflict: str = "skip"
+    """What happens when another job holds the unique key. `skip`: that one is returned. `error`: `DuplicateJobError`.
+    `replace`: if it waits to be run, it gets what is new here: args, time, priority and so on. `debounce`: the same,
+    and its time is put off no further than `debounce_limit`."""
+    unique_while: str = "live"
+    """How long a job holds its key. `live`: until it has ended. `waiting`: until it is first run."""
+    unique_for: float | timedelta | None = None
+    """It holds its key for so many seconds from its enqueue in any case, also when it has ended."""
+    debounce_limit: float | timedelta | None = None
+    """How many seconds after its first enqueue a debounced job is due at the latest."""
     meta: Mapping[str, Any] | None = None
     """A JSON object that travels with the job."""
     connection: Any = None
@@ -68,13 +78,17 @@ class EnqueueOptions:
             checked_timeout(self.timeout)
         if self.unique_key is not None:
             checked_unique_key(self.unique_key)
+        _check_choice(self.on_conflict, "on_conflict", ("skip", "error", "replace", "debounce"))
+        _check_choice(self.unique_while, "unique_while", ("live", "waiting"))
+        for name in ("unique_for", "debounce_limit"):
+            if getattr(self, name) is not None:
+                checked_number(_seconds(getattr(self, name)), name, 0, LONGEST_DELAY)
         if self.delay is not None and self.run_at is not None:
             raise ConfigurationError("delay", "and run_at exclude each other; give one of them")
         if self.run_at is not None:
             _check_run_at(self.run_at)
         if self.delay is not None:
-            seconds = self.delay.total_seconds() if isinstance(self.delay, timedelta) else self.delay
-            checked_number(seconds, "delay", 0, LONGEST_DELAY)
+            checked_number(_seconds(self.delay), "delay", 0, LONGEST_DELAY)
         if self.meta is not None and not isinstance(self.meta, Mapping):
             raise ConfigurationError("meta", f"must be a dict, not {type(self.meta).__name__}")
 
@@ -89,7 +103,41 @@ class EnqueueOptions:
             return self.run_at.astimezone(UTC)
         if self.delay is None:
             return now
-        return now + (self.delay if isinstance(self.delay, timedelta) else timedelta(seconds=self.delay))
+        return now + timedelta(seconds=_seconds(self.delay))
+
+    @property
+    def has_unique_rule(self) -> bool:
+        """Whether the unique key means something else than usual."""
+        rule = (self.on_conflict, self.unique_while, self.unique_for, self.debounce_limit)
+        return rule != ("skip", "live", None, None)
+
+    def unique_rule(self, now: str) -> UniqueRule:
+        """Return what the unique key means for a job that is enqueued now."""
+        if self.unique_key is None:
+            raise ConfigurationError("unique_key", "is needed by on_conflict, unique_while and unique_for; give one")
+        if self.on_conflict == "debounce" and self.is_due_at_once:
+            raise ConfigurationError("on_conflict", "'debounce' puts a job off: give a delay or run_at")
+        if self.debounce_limit is not None and self.on_conflict != "debounce":
+            raise ConfigurationError("debounce_limit", "is for on_conflict='debounce'")
+        return UniqueRule(
+            self.on_conflict,
+            None if self.unique_while == "live" else self.unique_while,
+            _later(now, self.unique_for),
+            _later(now, self.debounce_limit),
+        )
+
+
+def _seconds(length: float | timedelta) -> float:
+    return length.total_seconds() if isinstance(length, timedelta) else length
+
+
+def _later(now: str, length: float | timedelta | None) -> str | None:
+    return None if length is None else to_text(from_text(now) + timedelta(seconds=_seconds(length)))
+
+
+def _check_choice(value: object, what: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigurationError(what, f"must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
 
 
 def _check_run_at(run_at: object) -> None:
@@ -123,6 +171,7 @@ class Client:
         self._source = source
         self._listeners = listeners
         self._options = options or EnqueueOptions()
+        self._has_unique_rule = self._options.has_unique_rule
         self._blanks: dict[str, tuple[HandlerDefinition, NewJob]] = {}
 
     def using(self, **options: Any) -> Self:
@@ -137,20 +186,31 @@ class Client:
         """Store a job for the handler of this name; when it returns, the job is on disk.
 
         With `using(connection=…)` the job is part of that transaction instead. Raises `ArgumentsError`,
-        `UnknownHandlerError`, or a `DatabaseError`; then nothing was stored (`CommitUnknownError`: unknown).
+        `UnknownHandlerError`, `DuplicateJobError` where that was asked for, or a `DatabaseError`;
+        then nothing was stored (`CommitUnknownError`: unknown).
         """
         row = self.new_job(handler, args, kwargs, self._store.clock.now_text())
+        rule = self._options.unique_rule(row.created_at) if self._has_unique_rule else None
         if self._options.connection is not None:
-            job_id, stored = self._store.insert_in(self._options.connection, row)
+            job_id, stored = self._store.insert_in(self._options.connection, row, rule)
         else:
-            job_id, stored = self._store.insert(row)
-            if not stored:
-                existing = self._store.get(job_id)
-                if existing is not None:
-                    return replace(existing, is_duplicate=True, source=self._source)
-            if stored and self._listeners.want("enqueued"):
-                self._tell("enqueued", job_id=job_id, handler=row.handler, queue=row.queue)
-        return Job.just_stored(job_id, row, is_duplicate=not stored, source=self._source)
+            job_id, stored = self._store.insert(row) if rule is None else self._store.insert_by_rule(row, rule)
+        if not stored:
+            return self._held_by(job_id, row)
+        if self._options.connection is None and self._listeners.want("enqueued"):
+            self._tell("enqueued", job_id=job_id, handler=row.handler, queue=row.queue)
+        return Job.just_stored(job_id, row, is_duplicate=False, source=self._source)
+
+    def _held_by(self, job_id: int, row: NewJob) -> Job:
+        """Return the job that holds the unique key, or raise what was asked for."""
+        if self._options.on_conflict == "error":
+            assert row.unique_key is not None
+            raise DuplicateJobError(row.unique_key, job_id)
+        # In the user's transaction another connection does not see it as it is.
+        existing = self._store.get(job_id) if self._options.connection is None else None
+        if existing is not None:
+            return replace(existing, is_duplicate=True, source=self._source)
+        return Job.just_stored(job_id, row, is_duplicate=True, source=self._source)
 
     def enqueue_many(self, handler: str, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
         """Store one job for each item, a list or tuple of args or a dict of kwargs, all in one transaction.
@@ -158,7 +218,7 @@ class Client:
         Items are taken one by one and none is held back, so any number of them takes constant memory; the write
         lock is held meanwhile. A bad item is named by its index, and then nothing is stored.
         """
-        if self._options.unique_key is not None:
+        if self._options.unique_key is not None or self._has_unique_rule:
             raise ConfigurationError("unique_key", "all items of enqueue_many would have the same; enqueue singly")
         definition, blank = self._blank(handler)
         now = self._store.clock.now_text()
@@ -192,6 +252,8 @@ class Client:
 
     def new_job(self, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: str) -> NewJob:
         """Return the checked row of a job that is enqueued at this time, without storing it."""
+        if self._has_unique_rule:
+            self._options.unique_rule(now)  # raises what is wrong with it
         definition, blank = self._blank(handler)
         return blank.filled(*self._encoded(definition, args, kwargs), *self._due(now), now)
 

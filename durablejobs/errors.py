@@ -6,7 +6,7 @@
     ├── ResourceError               a worker cannot set up what its handlers need
     ├── UnknownHandlerError         no handler has this name
     ├── ArgumentsError              args or kwargs cannot be stored, or do not fit the handler
-    ├── DuplicateJobError           a live job with this unique key stands in the way
+    ├── DuplicateJobError           another job holds this unique key
     ├── JobNotFoundError            no job has this id
     ├── IllegalActError             the job's status does not allow this act
     ├── JobFailedError              waited for: the job failed
@@ -84,13 +84,13 @@ class ArgumentsError(DurableJobsError, ValueError):
 
 
 class DuplicateJobError(DurableJobsError):
-    """A live job with this unique key stands in the way."""
+    """Another job holds this unique key; nothing was stored."""
 
     def __init__(self, unique_key: str, job_id: int | None = None) -> None:
         self.unique_key = unique_key
         self.job_id = job_id
         owner = f"job {job_id}" if job_id is not None else "another job"
-        super().__init__(f"{owner} with the unique key '{unique_key}' has not ended yet")
+        super().__init__(f"{owner} holds the unique key '{unique_key}'")
 
 
 class JobNotFoundError(DurableJobsError, LookupError):

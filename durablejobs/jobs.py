@@ -55,7 +55,7 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     is_duplicate: bool = False
-    """Only on what `enqueue` returns: a live job with this unique key was there already; nothing was stored."""
+    """Only on what `enqueue` returns: a job that holds this unique key was there already; no row was added."""
     source: JobSource | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -168,6 +168,25 @@ class NewJob(NamedTuple):
         return NewJob._make((*self[:2], args, kwargs, *self[4:]))
 
 
+class UniqueRule(NamedTuple):
+    """What a job's unique key means, where that is not the usual: times are text, as in the row."""
+
+    on_conflict: str = "skip"
+    unique_while: str | None = None
+    unique_until: str | None = None
+    debounce_until: str | None = None
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a holder of the key that waits to be run gets what is new in this job."""
+        return self.on_conflict in ("replace", "debounce")
+
+    @property
+    def is_debounced(self) -> bool:
+        """Whether the holder's `debounce_until` is the latest time that it may get."""
+        return self.on_conflict == "debounce"
+
+
 _DECODE: Final[dict[str, Callable[[str], Any]]] = {
     "args": json.loads,
     "kwargs": json.loads,
@@ -236,7 +255,7 @@ class EnqueuedBatch:
     count: int
     """Jobs stored."""
     duplicates: int = 0
-    """Items left out because a live job has their unique key."""
+    """Items left out because another job holds their unique key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ LIVE: Final = frozenset(Status) - FINAL
 
 LEGAL_CHANGES: Final[dict[Status, frozenset[Status]]] = {
     Status.SCHEDULED: frozenset({Status.PENDING, Status.CANCELLED}),
-    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED}),
+    # Back to scheduled: another enqueue with its unique key has put it off.
+    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED, Status.SCHEDULED}),
     Status.BLOCKED: frozenset({Status.PENDING, Status.SCHEDULED, Status.CANCELLED}),
     Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SCHEDULED, Status.PENDING}),
     # An operator's retry, and nothing else, takes a job out of a final status.

@@ -131,7 +131,8 @@ async def test_many_at_once_share_commits(
         await asyncio.sleep(0.001)
     writer.execute("ROLLBACK")
     assert len({job.id for job in await asyncio.gather(*enqueuing)}) == 100
-    assert groups[:2] == [1, THREADS - 1]
+    assert groups[0] == 1
+    assert groups[1] >= THREADS - 1
 
 
 @in_a_loop

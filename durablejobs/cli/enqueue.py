@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..client import Client
     from ..jobs import Job
 
+_UNIQUE_RULE: Final = ("on_conflict", "unique_while", "unique_for", "debounce_limit")
+
 
 @click.command(
     cls=Command,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         "durablejobs enqueue log -- -5                       # after --, nothing is an option",
         "durablejobs enqueue report --kwargs @report.json --at 2026-01-31T06:00Z",
         "durablejobs enqueue report 7 --wait --timeout 1m    # prints the result",
+        "durablejobs enqueue index 7 --unique-key index:7 --on-conflict debounce --in 10s --debounce-limit 1m",
         "durablejobs enqueue --batch jobs.jsonl              # one JSON object a line",
     ],
 )
@@ -43,7 +46,17 @@ if TYPE_CHECKING:
 @click.option("--priority", type=int, help="Higher runs sooner; default 0.")
 @click.option("--in", "delay", type=DURATION, help=f"Not before so long from now: {DURATION_FORMS}.")
 @click.option("--at", "run_at", type=MOMENT, help="Not before this time, with its zone: 2026-01-31T12:00Z.")
-@click.option("--unique-key", metavar="KEY", help="Store nothing while a live job has this key.")
+@click.option("--unique-key", metavar="KEY", help="Store nothing while another job holds this key.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["skip", "error", "replace", "debounce"]),
+    help="Then name that job, fail, give it what is new here, or put it off too.",
+)
+@click.option(
+    "--unique-while", type=click.Choice(["live", "waiting"]), help="It holds the key until it ends, or until it runs."
+)
+@click.option("--unique-for", type=DURATION, help="And for so long from its enqueue in any case.")
+@click.option("--debounce-limit", type=DURATION, help="Put off at most so long after its first enqueue.")
 @click.option("--max-attempts", type=int, help="Runs in all, the first one included.")
 @click.option("--run-timeout", type=DURATION, help="How long a run may take; else the handler's.")
 @click.option("--batch", metavar="FILE|-", help="Store one job for each line of JSON, all or none.")
@@ -119,6 +132,8 @@ def _check_combination(
         problem = "--wait is for one job, not for --batch"
     elif batch is not None and options["unique_key"] is not None:
         problem = "with --batch each line has a unique_key of its own"
+    elif batch is not None and any(options[name] is not None for name in _UNIQUE_RULE):
+        problem = "--on-conflict, --unique-while, --unique-for and --debounce-limit are for one job, not for --batch"
     elif options["delay"] is not None and options["run_at"] is not None:
         problem = "--in and --at exclude each other"
     elif timeout is not None and not wait:
@@ -164,7 +179,7 @@ def _enqueue_one(jobs: DurableJobs, client: Client, handler: str, args: list[Any
     open_and_say(jobs)
     job = client.enqueue(handler, *args, **kwargs)
     if job.is_duplicate:
-        say(f"nothing was stored: job {job.id} ({job.status}) has the unique key '{job.unique_key}'")
+        say(f"no new job: job {job.id} ({job.status}) holds the unique key '{job.unique_key}'")
     return job
 
 
@@ -173,7 +188,7 @@ def _enqueue_batch(jobs: DurableJobs, source: str, handler: str | None, given: d
     with checked_batch(source, client, handler) as batch:
         open_and_say(jobs)
         stored = store_batch(batch, client)
-    left_out = f"; {stored.duplicates:,} left out, a live job has their unique key" if stored.duplicates else ""
+    left_out = f"; {stored.duplicates:,} left out, other jobs hold their unique keys" if stored.duplicates else ""
     say(f"{counted(stored.count, 'job')} enqueued{left_out}")
     if as_json:
         show_json({"count": stored.count, "duplicates": stored.duplicates})

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, exists, func, or_, select, text, update
 
 from ..jobs import JobFilter
 from ..statuses import FINAL, LIVE, Status
 from .queries import matching
-from .tables import jobs
+from .tables import jobs, key_is_held
 
 BATCH: Final = 500
 """Jobs changed in one transaction, so that workers go on between two of them."""
@@ -39,18 +39,18 @@ def cancel(connection: Connection, ids: Sequence[int], now: datetime) -> list[in
 
 
 _other = jobs.alias("other")
-_key_is_taken = exists().where(
-    _other.c.unique_key == jobs.c.unique_key,
-    _other.c.unique_key.is_not(None),
-    _other.c.finished_at.is_(None),
-    _other.c.id != jobs.c.id,
+# Only a job that would hold its key again has to find it free: one that was unique while it waited has had its time.
+_wants_key = text("(coalesce(jobs.unique_while, 'live') <> 'waiting' OR jobs.claim_token = 0)")
+_key_is_taken = and_(
+    exists().where(_other.c.unique_key == jobs.c.unique_key, text(key_is_held("other.")), _other.c.id != jobs.c.id),
+    _wants_key,
 )
 
 
 def retry(connection: Connection, ids: Sequence[int], now: datetime) -> list[int]:
     """Make ended and scheduled jobs pending, with at least one more attempt; return the ids concerned.
 
-    A job whose unique key has been taken by another live job stays as it is.
+    A job whose unique key is held by another one stays as it is.
     """
     retried = []
     for job_id in ids:  # one by one: two of them may have the same unique key

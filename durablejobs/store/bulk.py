@@ -7,6 +7,7 @@ every row. And jobs of one `enqueue_many` differ in their arguments alone: what 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -15,11 +16,12 @@ from functools import lru_cache, partial
 from itertools import chain, islice
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, func, null, select, text, update
 
 from ..jobs import NewJob
-from .hot import driver_of, in_sizes
+from .hot import HotStatement, driver_of, in_sizes
 from .inserts import INSERT_UNLESS_DUPLICATE, for_rows
+from .tables import KEY_IS_HELD, jobs
 
 Row = TypeVar("Row")
 
@@ -29,10 +31,23 @@ _SIZES: Final = (CHUNK, 128, 32, 8, 1)
 _SHARED: Final = tuple(name for name in NewJob._fields if name not in ("args", "kwargs"))
 
 
+# First, because a statement for many rows does not say which of them it left out.
+_RELEASE_EXPIRED: Final = HotStatement(
+    update(jobs)
+    .where(
+        jobs.c.unique_key.in_(select(func.json_each(bindparam("keys")).table_valued("value").c.value)),
+        text(KEY_IS_HELD),
+        jobs.c.unique_until <= bindparam("now"),
+        jobs.c.finished_at.is_not(None),
+    )
+    .values(unique_until=null())
+)
+
+
 def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
     """Insert jobs as they come, holding few back; return how many rows were stored.
 
-    Items whose unique key a live job has are left out.
+    Items whose unique key another job holds are left out.
     """
     return _store_as_they_come(new_jobs, partial(_insert_jobs, driver_of(connection)))
 
@@ -60,9 +75,14 @@ def _store_as_they_come(rows: Iterable[Row], store: Callable[[list[Row]], int]) 
 
 def _insert_jobs(driver: sqlite3.Connection, rows: list[NewJob]) -> int:
     stored = 0
+    keys = [row.unique_key for row in rows if row.unique_key is not None]
+    if keys:
+        driver.execute(
+            _RELEASE_EXPIRED.sql, _RELEASE_EXPIRED.positional({"keys": json.dumps(keys), "now": rows[0].created_at})
+        )
     for some in in_sizes(rows, _SIZES):
-        values = tuple(chain.from_iterable(some))
-        stored += driver.execute(for_rows(INSERT_UNLESS_DUPLICATE, len(some)), values).rowcount
+        row_values = tuple(chain.from_iterable(some))
+        stored += driver.execute(for_rows(INSERT_UNLESS_DUPLICATE, len(some)), row_values).rowcount
     return stored
 
 

@@ -1,4 +1,4 @@
-"""Putting jobs in: one, those that share a commit, and through the user's own transaction."""
+"""Putting jobs in: those that share a commit, and through the user's own transaction; see `unique` for a single one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.sqlite import insert
 
-from ..errors import ConfigurationError, DuplicateJobError
+from ..errors import ConfigurationError
 from ..jobs import NewJob
 from .hot import HotStatement
-from .tables import jobs
+from .tables import KEY_IS_HELD, jobs
 
 _new_row = insert(jobs).values({name: bindparam(name) for name in NewJob._fields})
 
@@ -23,33 +23,13 @@ _new_row = insert(jobs).values({name: bindparam(name) for name in NewJob._fields
 INSERT: Final = HotStatement(_new_row)
 # The unique index decides, in the same statement: selecting first would race with other enqueuers.
 INSERT_UNLESS_DUPLICATE: Final = HotStatement(
-    _new_row.on_conflict_do_nothing(
-        index_elements=[jobs.c.unique_key], index_where=text("unique_key IS NOT NULL AND finished_at IS NULL")
-    )
-)
-_LIVE_BY_UNIQUE_KEY: Final = HotStatement(
-    select(jobs.c.id).where(
-        jobs.c.unique_key == bindparam("unique_key"), jobs.c.unique_key.is_not(None), jobs.c.finished_at.is_(None)
-    )
+    _new_row.on_conflict_do_nothing(index_elements=[jobs.c.unique_key], index_where=text(KEY_IS_HELD))
 )
 
 ROWS_PER_STATEMENT: Final = 100
 
 AnyConnection = Connection | sqlite3.Connection
 """A SQLAlchemy connection, or the standard library's."""
-
-
-def insert_job(connection: AnyConnection, job: NewJob) -> tuple[int, bool]:
-    """Insert one job; return its id and True, or the id of the live job with its unique key and False."""
-    if job.unique_key is None:
-        return int(_execute(connection, INSERT.sql, job).lastrowid), True
-    cursor = _execute(connection, INSERT_UNLESS_DUPLICATE.sql, job)
-    if cursor.rowcount:
-        return int(cursor.lastrowid), True
-    row = _execute(connection, _LIVE_BY_UNIQUE_KEY.sql, (job.unique_key,)).fetchone()
-    if row is None:  # it ended in between; only possible outside a write transaction
-        raise DuplicateJobError(job.unique_key)
-    return int(row[0]), False
 
 
 def is_plain(group: Sequence[NewJob]) -> bool:
@@ -94,7 +74,8 @@ def users_connection(given: Any) -> AnyConnection:
     )
 
 
-def _execute(connection: AnyConnection, sql: str, values: tuple[Any, ...]) -> Any:
+def execute(connection: AnyConnection, sql: str, values: tuple[Any, ...]) -> Any:
+    """Run a statement on a connection of either kind; return its cursor."""
     if isinstance(connection, sqlite3.Connection):
         cursor = connection.cursor()
         cursor.row_factory = None  # the user's factory may return anything

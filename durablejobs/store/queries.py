@@ -12,7 +12,8 @@ from ..jobs import Job, JobError, JobFilter, QueueStatistics
 from ..statuses import FINAL, Status
 from .tables import job_counts, job_errors, jobs
 
-_JOB_COLUMNS: Final = [column for column in jobs.c if column.name != "claim_token"]
+_INNER_COLUMNS: Final = frozenset({"claim_token", "unique_while", "unique_until", "debounce_until"})
+_JOB_COLUMNS: Final = [column for column in jobs.c if column.name not in _INNER_COLUMNS]
 _JSON_COLUMNS: Final = ("args", "kwargs", "result", "progress", "meta")
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, case, func, literal, not_, or_, select
+from sqlalchemy import Connection, Select, case, func, literal, not_, or_, select
+from sqlalchemy import text as sql_text
 
-from ..statuses import FINAL, LIVE, Status
-from .tables import job_counts, job_errors, jobs
+from ..statuses import FINAL, Status
+from .tables import KEY_IS_HELD, job_counts, job_errors, jobs
 
 SHOWN: Final = 10
 """Offenders that are named."""
@@ -108,11 +109,8 @@ RULES: Final = (
     ),
     Rule(
         "I2",
-        "no unique key has two living jobs",
-        select(jobs.c.unique_key)
-        .where(and_(jobs.c.unique_key.is_not(None), jobs.c.status.in_(sorted(LIVE))))
-        .group_by(jobs.c.unique_key)
-        .having(func.count() > 1),
+        "no unique key is held by two jobs",
+        select(jobs.c.unique_key).where(sql_text(KEY_IS_HELD)).group_by(jobs.c.unique_key).having(func.count() > 1),
     ),
     Rule("I10", "the kept counts of ended jobs equal the rows", _miscounted()),
     Rule(

@@ -15,9 +15,19 @@ from sqlalchemy import Connection
 from ..clock import Clock, SystemClock, from_text, to_text
 from ..config import DatabaseConfig
 from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError, QueueMovedError
-from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
+from ..jobs import (
+    ClaimedJob,
+    EnqueuedBatch,
+    Job,
+    JobError,
+    JobFilter,
+    NewJob,
+    QueueStatistics,
+    UniqueRule,
+    WorkerRecord,
+)
 from ..statuses import Status
-from . import acts, bulk, claims, endings, freezing, inserts, queries, rescues, schema, soundness, workers
+from . import acts, bulk, claims, endings, freezing, inserts, queries, rescues, schema, soundness, unique, workers
 from .database import Watch, database_at
 from .effects import JobTransaction
 from .endings import Ending, Settlement
@@ -121,16 +131,21 @@ class Store:
     # Enqueue
 
     def insert(self, job: NewJob) -> tuple[int, bool]:
-        """Store one job; return its id and True, or the id of the live job with its unique key and False."""
+        """Store one job; return its id and True, or the id of the job that holds its unique key and False."""
         self.open()
         return self._inserts.store(job)
+
+    def insert_by_rule(self, job: NewJob, rule: UniqueRule) -> tuple[int, bool]:
+        """Store a job with a unique key by a rule of its own; returns the same."""
+        with self._write() as connection:
+            return unique.insert_job(driver_of(connection), job, rule)
 
     def _insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
         if inserts.is_plain(group):
             return [(job_id, True) for job_id in self._insert_plain(group)]
         with self.database.write() as connection:
             driver = driver_of(connection)
-            return [inserts.insert_job(driver, job) for job in group]
+            return [unique.insert_job(driver, job) for job in group]
 
     def _insert_plain(self, group: Sequence[NewJob]) -> range:
         values = group[0] if len(group) == 1 else tuple(chain.from_iterable(group))
@@ -149,10 +164,10 @@ class Store:
         with self._write() as connection:
             return EnqueuedBatch(bulk.insert_alike(connection, template, arguments))
 
-    def insert_in(self, given: Any, job: NewJob) -> tuple[int, bool]:
+    def insert_in(self, given: Any, job: NewJob, rule: UniqueRule | None = None) -> tuple[int, bool]:
         """Store one job in the transaction of the user's own connection; it commits."""
         with self.database.translated_errors():
-            return inserts.insert_job(inserts.users_connection(given), job)
+            return unique.insert_job(inserts.users_connection(given), job, rule)
 
     def insert_many_in(self, given: Any, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store jobs in the transaction of the user's own connection; it commits, or rolls back if this raises."""

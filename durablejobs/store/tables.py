@@ -65,6 +65,21 @@ def _is_time(column: str) -> str:
     )
 
 
+def key_is_held(table: str = "") -> str:
+    """Return the condition under which a job of this table (`name.`) holds its unique key, as SQL.
+
+    While it is live; with `unique_while` = 'waiting' until it is claimed for the first time (a token only grows, so
+    that no later change gives it a key back that somebody else has by then); with `unique_until` in any case, until
+    somebody clears it.
+    """
+    return (
+        f"{table}unique_key IS NOT NULL AND ({table}unique_until IS NOT NULL OR ({table}finished_at IS NULL AND "
+        f"(coalesce({table}unique_while, 'live') <> 'waiting' OR {table}claim_token = 0)))"
+    )
+
+
+KEY_IS_HELD: Final = key_is_held()
+
 jobs = Table(
     "jobs",
     metadata,
@@ -84,6 +99,9 @@ jobs = Table(
     Column("lease_expires_at", Moment),
     Column("cancel_requested_at", Moment),
     Column("unique_key", Text),
+    Column("unique_while", Text),
+    Column("unique_until", Moment),
+    Column("debounce_until", Moment),
     Column("timeout", Float),
     Column("result", Text),
     Column("error", Text),
@@ -115,6 +133,9 @@ jobs = Table(
     CheckConstraint("attempt >= 0 AND claim_token >= 0", "counters_are_not_negative"),
     CheckConstraint("typeof(crashes) = 'integer' AND crashes BETWEEN 0 AND 1000000", "crashes_is_0_to_1000000"),
     CheckConstraint("unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500", "unique_key_is_1_to_500_long"),
+    CheckConstraint(
+        "unique_while IS NULL OR unique_while = 'live' OR unique_while = 'waiting'", "unique_while_is_live_or_waiting"
+    ),
     CheckConstraint("timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)", "timeout_is_positive"),
     # Equal to created_at is the common case and proves the form without parsing it.
     CheckConstraint(f"run_at = created_at OR ({_is_time('run_at')})", "run_at_is_utc_text"),
@@ -141,7 +162,7 @@ UNIQUE_INDEX: Final = Index(
     "ix_jobs_unique_key",
     jobs.c.unique_key,
     unique=True,
-    sqlite_where=text("unique_key IS NOT NULL AND finished_at IS NULL"),
+    sqlite_where=text(KEY_IS_HELD),
 )
 FINISHED_INDEX: Final = Index(
     "ix_jobs_finished",

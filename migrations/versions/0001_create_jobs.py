@@ -63,6 +63,9 @@ def upgrade() -> None:
         sa.Column("lease_expires_at", sa.Text(), nullable=True),
         sa.Column("cancel_requested_at", sa.Text(), nullable=True),
         sa.Column("unique_key", sa.Text(), nullable=True),
+        sa.Column("unique_while", sa.Text(), nullable=True),
+        sa.Column("unique_until", sa.Text(), nullable=True),
+        sa.Column("debounce_until", sa.Text(), nullable=True),
         sa.Column("timeout", sa.Float(), nullable=True),
         sa.Column("result", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
@@ -127,6 +130,10 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("result IS NULL OR json_valid(result)", name=op.f("ck_jobs_result_is_json")),
         sa.CheckConstraint(
+            "unique_while IS NULL OR unique_while = 'live' OR unique_while = 'waiting'",
+            name=op.f("ck_jobs_unique_while_is_live_or_waiting"),
+        ),
+        sa.CheckConstraint(
             "unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500",
             name=op.f("ck_jobs_unique_key_is_1_to_500_long"),
         ),
@@ -156,7 +163,9 @@ def upgrade() -> None:
         "jobs",
         ["unique_key"],
         unique=True,
-        sqlite_where=sa.text("unique_key IS NOT NULL AND finished_at IS NULL"),
+        sqlite_where=sa.text(
+            "unique_key IS NOT NULL AND (unique_until IS NOT NULL OR (finished_at IS NULL AND (coalesce(unique_while, 'live') <> 'waiting' OR claim_token = 0)))"
+        ),
     )
     op.create_table(
         "job_errors",

@@ -159,7 +159,7 @@ def test_a_retry_is_refused_while_another_job_has_the_unique_key(
     job_id = job_in(Status.FAILED, unique_key="k")
     other = enqueue(unique_key="k")
     before = sql("SELECT * FROM jobs")
-    with pytest.raises(DuplicateJobError, match="with the unique key 'k' has not ended yet"):
+    with pytest.raises(DuplicateJobError, match="holds the unique key 'k'"):
         store.retry(job_id)
     assert sql("SELECT * FROM jobs") == before
     store.cancel(other)

@@ -208,8 +208,8 @@ def test_a_batch_is_seen_whole_or_not_at_all(store: Store, clock: ManualClock, s
 def test_a_duplicate_whose_job_ends_meanwhile_is_never_stored_twice(store: Store, database_path: Path) -> None:
     """Outside of a transaction the first job may end between the two looks: then the answer is an error, not a twin."""
     error = DuplicateJobError("k")
-    assert str(error) == "another job with the unique key 'k' has not ended yet"
-    assert str(DuplicateJobError("k", 7)) == "job 7 with the unique key 'k' has not ended yet"
+    assert str(error) == "another job holds the unique key 'k'"
+    assert str(DuplicateJobError("k", 7)) == "job 7 holds the unique key 'k'"
 
 
 def test_what_the_database_refuses_on_the_users_connection_is_his_drivers_error(

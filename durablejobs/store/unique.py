@@ -1,0 +1,94 @@
+"""Inserting one job, with or without a unique key.
+
+The unique index decides who holds a key, in the inserting statement: nothing is selected first, so nobody comes in
+between. Only who is refused looks further: is the holder's time over, may it be replaced, who is it?
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Text, and_, bindparam, case, literal_column, null, select, text, update
+from sqlalchemy.dialects.sqlite import insert
+
+from ..errors import DuplicateJobError
+from ..jobs import NewJob, UniqueRule
+from .hot import HotStatement
+from .inserts import INSERT, INSERT_UNLESS_DUPLICATE, AnyConnection, execute
+from .tables import KEY_IS_HELD, jobs
+
+_TRIES: Final = 10
+"""A holder may end, or begin to run, between two statements of a transaction that has not locked the others out."""
+_RULE_COLUMNS: Final = ("unique_while", "unique_until", "debounce_until")
+_REPLACED: Final = ("handler", "queue", "args", "kwargs", "priority", "max_attempts", "timeout", "meta")
+
+INSERT_BY_RULE: Final = HotStatement(
+    insert(jobs)
+    .values({name: bindparam(name) for name in (*NewJob._fields, *_RULE_COLUMNS)})
+    .on_conflict_do_nothing(index_elements=[jobs.c.unique_key], index_where=text(KEY_IS_HELD))
+)
+# A job that has ended holds its key until somebody wants it after `unique_until`.
+RELEASE_EXPIRED: Final = HotStatement(
+    update(jobs)
+    .where(
+        jobs.c.unique_key == bindparam("unique_key"),
+        text(KEY_IS_HELD),
+        jobs.c.unique_until <= bindparam("now"),
+        jobs.c.finished_at.is_not(None),
+    )
+    .values(unique_until=null())
+)
+HOLDER: Final = HotStatement(select(jobs.c.id).where(jobs.c.unique_key == bindparam("unique_key"), text(KEY_IS_HELD)))
+
+_goes_too_far = and_(
+    bindparam("is_debounced") == literal_column("1"), jobs.c.debounce_until < bindparam("run_at", type_=Text)
+)
+_run_at = case((_goes_too_far, jobs.c.debounce_until), else_=bindparam("run_at", type_=Text))
+REPLACE: Final = HotStatement(
+    update(jobs)
+    .where(
+        jobs.c.unique_key == bindparam("unique_key"),
+        text(KEY_IS_HELD),
+        jobs.c.status.in_([literal_column("'pending'"), literal_column("'scheduled'")]),
+    )
+    .values(
+        {name: bindparam(name) for name in _REPLACED}
+        | {
+            "run_at": _run_at,
+            "status": case(
+                (_run_at <= bindparam("now", type_=Text), literal_column("'pending'")),
+                else_=literal_column("'scheduled'"),
+            ),
+        }
+    )
+    .returning(jobs.c.id)
+)
+
+
+def insert_job(connection: AnyConnection, job: NewJob, rule: UniqueRule | None = None) -> tuple[int, bool]:
+    """Insert one job; return its id and True, or the id of the job that holds its unique key and False.
+
+    By its rule the holder is replaced, if it waits to be run.
+    """
+    if job.unique_key is None:
+        return int(execute(connection, INSERT.sql, job).lastrowid), True
+    values = job._asdict() | {"now": job.created_at}
+    if rule is None:
+        sql, row = INSERT_UNLESS_DUPLICATE.sql, tuple(job)
+    else:
+        values |= {name: getattr(rule, name) for name in _RULE_COLUMNS} | {"is_debounced": int(rule.is_debounced)}
+        sql, row = INSERT_BY_RULE.sql, INSERT_BY_RULE.positional(values)
+    for _ in range(_TRIES):
+        cursor = execute(connection, sql, row)
+        if cursor.rowcount:
+            return int(cursor.lastrowid), True
+        if execute(connection, RELEASE_EXPIRED.sql, RELEASE_EXPIRED.positional(values)).rowcount:
+            continue
+        if rule is not None and rule.replaces:
+            replaced = execute(connection, REPLACE.sql, REPLACE.positional(values)).fetchall()
+            if replaced:
+                return int(replaced[0][0]), False
+        holder = execute(connection, HOLDER.sql, HOLDER.positional(values)).fetchone()
+        if holder is not None:
+            return int(holder[0]), False
+    raise DuplicateJobError(job.unique_key)
