@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
 from weakref import WeakSet
@@ -21,7 +22,7 @@ from .current import Workplace
 from .errors import ChildStartError, RegistrationError
 from .events import EventName, Listener, Listeners
 from .executor import Executor
-from .jobs import EnqueuedBatch, Job, JobFilter, QueueStatistics
+from .jobs import EnqueuedBatch, Job, JobFilter, QueueState, QueueStatistics
 from .middleware import Middleware
 from .reading import Reader
 from .registry import HandlerDefinition, HandlerOptions, Mode, Registry, is_imported_by_a_child, module_name
@@ -197,6 +198,18 @@ class DurableJobs:
         """Delete a job that does not run, and its errors."""
         self._client.delete(job_id)
 
+    def pause(self, queue: str, *, reason: str | None = None, until: datetime | None = None) -> None:
+        """Let no job of this queue begin any more, until this moment or `resume`; those that run go on."""
+        self._client.pause(queue, reason=reason, until=until)
+
+    def resume(self, queue: str) -> bool:
+        """Let jobs of a paused queue begin again; return whether it was paused."""
+        return self._client.resume(queue)
+
+    def limit(self, queue: str, max_running: int | None) -> None:
+        """Let so many jobs of this queue run at once, all workers together; None lifts the limit."""
+        self._client.limit(queue, max_running)
+
     # Reading
 
     def get(self, job_id: int) -> Job:
@@ -206,6 +219,10 @@ class DurableJobs:
     def list_jobs(self, wanted: JobFilter | None = None, limit: int = 50, before: int | None = None) -> list[Job]:
         """Return jobs that match, newest first."""
         return self._reader.list_jobs(wanted, limit, before)
+
+    def queues(self) -> list[QueueState]:
+        """Return each queue that is paused or limited or has jobs that have not ended."""
+        return self._reader.queues()
 
     def statistics(self, minutes: float = 5.0) -> list[QueueStatistics]:
         """Return counts by queue and status, and endings per minute over the last minutes."""
@@ -221,6 +238,10 @@ class DurableJobs:
     aget = in_thread(get)
     alist_jobs = in_thread(list_jobs)
     astatistics = in_thread(statistics)
+    apause = in_thread(pause)
+    aresume = in_thread(resume)
+    alimit = in_thread(limit)
+    aqueues = in_thread(queues)
 
     # Working
 

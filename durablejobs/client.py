@@ -13,6 +13,7 @@ from .bridge import in_thread
 from .clock import from_text, to_text
 from .config import (
     JobDefaults,
+    checked_integer,
     checked_max_attempts,
     checked_name,
     checked_number,
@@ -86,7 +87,7 @@ class EnqueueOptions:
         if self.delay is not None and self.run_at is not None:
             raise ConfigurationError("delay", "and run_at exclude each other; give one of them")
         if self.run_at is not None:
-            _check_run_at(self.run_at)
+            _check_moment("run_at", self.run_at)
         if self.delay is not None:
             checked_number(_seconds(self.delay), "delay", 0, LONGEST_DELAY)
         if self.meta is not None and not isinstance(self.meta, Mapping):
@@ -140,17 +141,15 @@ def _check_choice(value: object, what: str, choices: Sequence[str]) -> None:
         raise ConfigurationError(what, f"must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
 
 
-def _check_run_at(run_at: object) -> None:
-    if not isinstance(run_at, datetime):
-        raise ConfigurationError("run_at", f"must be a datetime, not {run_at!r}")
-    if run_at.utcoffset() is None:
-        raise ConfigurationError(
-            "run_at", f"{run_at} has no time zone; write for example {run_at.replace(tzinfo=UTC)!r}"
-        )
+def _check_moment(what: str, moment: object) -> None:
+    if not isinstance(moment, datetime):
+        raise ConfigurationError(what, f"must be a datetime, not {moment!r}")
+    if moment.utcoffset() is None:
+        raise ConfigurationError(what, f"{moment} has no time zone; write for example {moment.replace(tzinfo=UTC)!r}")
     try:
-        run_at.astimezone(UTC)
+        moment.astimezone(UTC)
     except OverflowError:
-        raise ConfigurationError("run_at", f"{run_at} is outside of the years 1 to 9999 in UTC") from None
+        raise ConfigurationError(what, f"{moment} is outside of the years 1 to 9999 in UTC") from None
 
 
 class Client:
@@ -330,6 +329,25 @@ class Client:
         """Delete a job that does not run, and its errors. Raises `JobNotFoundError`, `IllegalActError`."""
         self._store.delete(_existing(job_id))
 
+    # A person's word about a queue
+
+    def pause(self, queue: str, *, reason: str | None = None, until: datetime | None = None) -> None:
+        """Let no job of this queue begin any more, until this moment or `resume`; those that run go on."""
+        if until is not None:
+            _check_moment("until", until)
+            until = until.astimezone(UTC)
+        self._store.pause(checked_name(queue, "queue"), until, reason)
+
+    def resume(self, queue: str) -> bool:
+        """Let jobs of a paused queue begin again; return whether it was paused."""
+        return self._store.resume(checked_name(queue, "queue"))
+
+    def limit(self, queue: str, max_running: int | None) -> None:
+        """Let so many jobs of this queue run at once, all workers together; None lifts the limit."""
+        if max_running is not None:
+            checked_integer(max_running, "max_running", 1, 1_000_000)
+        self._store.limit(checked_name(queue, "queue"), max_running)
+
     # The same for an event loop
 
     aenqueue = in_thread(enqueue)
@@ -337,6 +355,9 @@ class Client:
     acancel = in_thread(cancel)
     aretry = in_thread(retry)
     adelete = in_thread(delete)
+    apause = in_thread(pause)
+    aresume = in_thread(resume)
+    alimit = in_thread(limit)
 
 
 def _existing(job_id: int) -> int:

@@ -292,6 +292,24 @@ class WorkerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue as the workers see it: whether its jobs may begin, and how many wait."""
+
+    queue: str
+    is_paused: bool
+    paused_at: datetime | None
+    paused_until: datetime | None
+    """None, while it is paused: until somebody resumes it."""
+    reason: str | None
+    """Why it is paused."""
+    max_running: int | None
+    """How many of its jobs run at once, all workers together; None: no limit."""
+    pending: int
+    scheduled: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueueStatistics:
     """Counts of one queue; `counts` maps each status that occurs to its number of jobs."""
 

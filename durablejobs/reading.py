@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .config import checked_integer, parsed_job_id
 from .errors import DatabaseError, JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
-from .jobs import Job, JobError, JobFilter, QueueStatistics, WorkerRecord
+from .jobs import Job, JobError, JobFilter, QueueState, QueueStatistics, WorkerRecord
 from .statuses import Status
 from .store import Store
 
@@ -48,6 +48,10 @@ class Reader:
     def statistics(self, minutes: float = 5.0) -> list[QueueStatistics]:
         """Return counts by queue and status, and endings per minute over the last minutes."""
         return self._store.statistics(minutes)
+
+    def queues(self) -> list[QueueState]:
+        """Return each queue that is paused or limited or has jobs that have not ended."""
+        return self._store.queues()
 
     def workers(self) -> list[WorkerRecord]:
         """Return the registered workers."""

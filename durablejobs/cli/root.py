@@ -12,7 +12,7 @@ from .errors import EXPLAINED
 
 _RUN: Final = "Run jobs"
 _LOOK: Final = "Look"
-_CHANGE: Final = "Change jobs"
+_CHANGE: Final = "Change jobs and queues"
 _SET_UP: Final = "Set up"
 
 COMMANDS: Final = {
@@ -23,12 +23,16 @@ COMMANDS: Final = {
     "show": LazyCommand("jobs:show_job", "Show all about one job.", _LOOK),
     "stats": LazyCommand("statistics:stats", "Count the jobs of each queue.", _LOOK),
     "workers": LazyCommand("workers:workers", "List the workers and who of them is alive.", _LOOK),
+    "queues": LazyCommand("queues:queues", "List the queues: paused, limited, and what waits in them.", _LOOK),
     "doctor": LazyCommand("doctor:doctor", "Look for what is wrong, say why it matters and what to do.", _LOOK),
     "verify": LazyCommand("doctor:verify", "Check that the rows keep every promise.", _LOOK),
     "retry": LazyCommand("acts:retry", "Make jobs run again.", _CHANGE),
     "cancel": LazyCommand("acts:cancel", "Cancel jobs that have not ended.", _CHANGE),
     "delete": LazyCommand("acts:delete", "Delete jobs that do not run.", _CHANGE),
     "prune": LazyCommand("prune:prune", "Delete old jobs that have ended.", _CHANGE),
+    "pause": LazyCommand("queues:pause", "Let no job of a queue begin.", _CHANGE),
+    "resume": LazyCommand("queues:resume", "Let jobs of a paused queue begin again.", _CHANGE),
+    "limit": LazyCommand("queues:limit", "Limit how many jobs of a queue run at once.", _CHANGE),
     "backup": LazyCommand("backup:backup", "Copy the database while workers go on.", _SET_UP),
     "copy": LazyCommand("copy:copy", "Move all jobs to another database.", _SET_UP),
     "migrate": LazyCommand("migrate:migrate", "Create or upgrade the tables.", _SET_UP),

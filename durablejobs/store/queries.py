@@ -119,7 +119,7 @@ def count_jobs(connection: Connection, wanted: JobFilter, eligible: frozenset[St
 def statistics(connection: Connection, finished_since: datetime, minutes: float) -> list[QueueStatistics]:
     """Return the counts of each queue, and its endings per minute since the moment given."""
     counts: dict[str, dict[Status, int]] = {}
-    for queue, status, number in connection.execute(_counts()):
+    for queue, status, number in connection.execute(union_all(*_live_counts(), _ended_counts())):
         counts.setdefault(queue, {})[Status(status)] = number
     oldest: dict[str, datetime] = dict(connection.execute(_oldest_waiting()).all())
     rates: dict[str, dict[Status, float]] = {}
@@ -128,18 +128,27 @@ def statistics(connection: Connection, finished_since: datetime, minutes: float)
     return [QueueStatistics(queue, counts[queue], oldest.get(queue), rates.get(queue, {})) for queue in sorted(counts)]
 
 
-def _counts() -> Any:
-    """Counts by queue and status: of live jobs from the index that covers them, of ended ones as kept by triggers."""
+def live_counts(connection: Connection) -> dict[str, dict[Status, int]]:
+    """Return the counts of the jobs of each queue that have not ended."""
+    counts: dict[str, dict[Status, int]] = {}
+    for queue, status, number in connection.execute(union_all(*_live_counts())):
+        counts.setdefault(queue, {})[Status(status)] = number
+    return counts
 
-    def live(status: Status) -> Select[Any]:
-        return (
-            select(jobs.c.queue, literal_column(f"'{status.value}'").label("status"), func.count())
-            .where(jobs.c.status == literal_column(f"'{status.value}'"))
-            .group_by(jobs.c.queue)
-        )
 
-    final = select(job_counts.c.queue, job_counts.c.status, job_counts.c.number).where(job_counts.c.number > 0)
-    return union_all(live(Status.PENDING), live(Status.SCHEDULED), live(Status.RUNNING), final)
+def _live_counts() -> list[Select[Any]]:
+    """Counts by queue and status, each from the index that covers it."""
+    return [
+        select(jobs.c.queue, literal_column(f"'{status.value}'").label("status"), func.count())
+        .where(jobs.c.status == literal_column(f"'{status.value}'"))
+        .group_by(jobs.c.queue)
+        for status in (Status.PENDING, Status.SCHEDULED, Status.RUNNING)
+    ]
+
+
+def _ended_counts() -> Select[Any]:
+    """Counts by queue and status, as triggers keep them."""
+    return select(job_counts.c.queue, job_counts.c.status, job_counts.c.number).where(job_counts.c.number > 0)
 
 
 def _oldest_waiting() -> Select[Any]:

@@ -22,12 +22,27 @@ from ..jobs import (
     JobError,
     JobFilter,
     NewJob,
+    QueueState,
     QueueStatistics,
     UniqueRule,
     WorkerRecord,
 )
 from ..statuses import Status
-from . import acts, bulk, claims, endings, freezing, inserts, queries, rescues, schema, soundness, unique, workers
+from . import (
+    acts,
+    bulk,
+    claims,
+    endings,
+    freezing,
+    inserts,
+    queries,
+    queue_rules,
+    rescues,
+    schema,
+    soundness,
+    unique,
+    workers,
+)
 from .database import Watch, database_at
 from .effects import JobTransaction
 from .endings import Ending, Settlement
@@ -187,7 +202,8 @@ class Store:
         with self._write() as connection:
             settlement = endings.settle(connection, requests[0].worker_id, finished)
             claims.promote(connection, to_text(now))
-            claimed = [job for request in requests for job in self._claim(connection, request, now)]
+            rooms = queue_rules.rooms(connection, to_text(now))
+            claimed = [job for request in requests for job in self._claim(connection, request, now, rooms)]
         return Turn(settlement, claimed)
 
     def peek(self) -> tuple[bool, datetime | None]:
@@ -196,11 +212,21 @@ class Store:
             has_work, next_due = claims.peek(connection, self.clock.now_text())
         return has_work, _readable(next_due)
 
-    def _claim(self, connection: Connection, request: ClaimRequest, now: datetime) -> list[ClaimedJob]:
+    def _claim(
+        self, connection: Connection, request: ClaimRequest, now: datetime, rooms: dict[str, int]
+    ) -> list[ClaimedJob]:
+        """Claim what is requested, and take it from the rooms of the queues."""
         now_text, lease = to_text(now), to_text(now + timedelta(seconds=request.lease))
+
+        def take(queues: Sequence[str], most: int) -> list[ClaimedJob]:
+            taken = claims.claim(connection, queues, most, request.worker_id, now_text, lease, request.handlers, rooms)
+            for job in taken if rooms else ():
+                if job.queue in rooms:
+                    rooms[job.queue] -= 1
+            return taken
+
         if not request.queues:
-            queues = claims.pending_queues(connection) if request.most else []
-            return claims.claim(connection, queues, request.most, request.worker_id, now_text, lease, request.handlers)
+            return take(claims.pending_queues(connection), request.most) if request.most else []
         claimed: list[ClaimedJob] = []
         shares = [
             *zip(request.queues, request.quotas, strict=False),
@@ -209,9 +235,7 @@ class Store:
         for queue, quota in shares:
             wanted = min(quota, request.most - len(claimed))
             if wanted > 0:
-                claimed += claims.claim(
-                    connection, [queue], wanted, request.worker_id, now_text, lease, request.handlers
-                )
+                claimed += take([queue], wanted)
         return claimed
 
     def transaction(self, job: ClaimedJob) -> JobTransaction:
@@ -353,6 +377,21 @@ class Store:
             raise IllegalActError(act, job_id, job.status)
         return job
 
+    def pause(self, queue: str, until: datetime | None, reason: str | None) -> None:
+        """Let no job of this queue begin, until it is resumed or this moment has come."""
+        with self._write() as connection:
+            queue_rules.pause(connection, queue, self.clock.now(), until, reason)
+
+    def resume(self, queue: str) -> bool:
+        """Let jobs of this queue begin again; return whether it was paused."""
+        with self._write() as connection:
+            return queue_rules.resume(connection, queue, self.clock.now())
+
+    def limit(self, queue: str, max_running: int | None) -> None:
+        """Let so many jobs of this queue run at once, all workers together; None: no limit."""
+        with self._write() as connection:
+            queue_rules.limit(connection, queue, max_running)
+
     def count(self, act: str, wanted: JobFilter) -> int:
         """Return how many jobs `cancel`, `retry` or `delete` of this filter would concern."""
         with self._read() as connection:
@@ -404,6 +443,11 @@ class Store:
         """Return jobs that match, newest first."""
         with self._read() as connection:
             return queries.list_jobs(connection, wanted, limit, before)
+
+    def queues(self) -> list[QueueState]:
+        """Return the queues that have a rule or jobs that have not ended."""
+        with self._read() as connection:
+            return queue_rules.states(connection, self.clock.now())
 
     def statistics(self, minutes: float) -> list[QueueStatistics]:
         """Return counts and rates of each queue."""

@@ -204,6 +204,21 @@ job_workers = Table(
     sqlite_autoincrement=True,
 )
 
+# What an operator says about a queue; a queue without a row is neither paused nor limited.
+job_queues = Table(
+    "job_queues",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("paused_at", Moment),
+    Column("paused_until", Moment),
+    Column("reason", Text),
+    Column("max_running", Integer),
+    CheckConstraint("length(name) BETWEEN 1 AND 200", "name_is_1_to_200_long"),
+    CheckConstraint("paused_until IS NULL OR paused_at IS NOT NULL", "paused_until_needs_paused_at"),
+    CheckConstraint("max_running IS NULL OR max_running BETWEEN 1 AND 1000000", "max_running_is_1_to_1000000"),
+    sqlite_with_rowid=False,
+)
+
 # How many jobs have ended, by queue and status: kept by triggers, so that it is true whoever changes `jobs`, and
 # counting ten million finished jobs reads a few rows.
 job_counts = Table(

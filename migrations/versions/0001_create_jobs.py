@@ -1,4 +1,4 @@
-"""Create jobs, job_errors, job_workers."""
+"""Create jobs, job_errors, job_workers, job_queues."""
 
 from __future__ import annotations
 
@@ -22,6 +22,24 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("queue", "status", name=op.f("pk_job_counts")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "job_queues",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("paused_at", sa.Text(), nullable=True),
+        sa.Column("paused_until", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("max_running", sa.Integer(), nullable=True),
+        sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name=op.f("ck_job_queues_name_is_1_to_200_long")),
+        sa.CheckConstraint(
+            "paused_until IS NULL OR paused_at IS NOT NULL", name=op.f("ck_job_queues_paused_until_needs_paused_at")
+        ),
+        sa.CheckConstraint(
+            "max_running IS NULL OR max_running BETWEEN 1 AND 1000000",
+            name=op.f("ck_job_queues_max_running_is_1_to_1000000"),
+        ),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_job_queues")),
         sqlite_with_rowid=False,
     )
     op.create_table(

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 
 from durablejobs import DurableJobs, JobFilter
 from durablejobs.statuses import Status
-from durablejobs.store import Store, claims, endings, rescues, unique
+from durablejobs.store import Store, claims, endings, queue_rules, rescues, unique
 
 from ..clocks import START, ManualClock
 
@@ -38,6 +38,11 @@ HOT: dict[str, tuple[str, Expected]] = {
     "pending queues": (claims.PENDING_QUEUES.sql, Expected(("ix_jobs_pending",))),
     "claim of one queue": (claims.claim_statement(1).sql, Expected(("ix_jobs_pending", PRIMARY_KEY))),
     "claim of five queues": (claims.claim_statement(5).sql, Expected(("ix_jobs_pending", PRIMARY_KEY))),
+    "claim of two queues and two limited ones": (
+        claims.claim_statement(4, limited_count=2).sql,
+        Expected(("ix_jobs_pending", PRIMARY_KEY), may_sort=True),
+    ),
+    "running jobs of a queue": (queue_rules.RUNNING.sql, Expected(("ix_jobs_running",))),
     "extend": (claims.EXTEND.sql, Expected(("ix_jobs_running",))),
     "release": (claims.RELEASE.sql, Expected((PRIMARY_KEY,))),
     "claimed by": (claims.CLAIMED_BY.sql, Expected(("ix_jobs_running",))),
