@@ -347,6 +347,11 @@ def test_a_row_that_cannot_be_decoded_fails_at_once_with_the_reason(column: str,
     assert outcome.failure.message.startswith("args or kwargs in the row cannot be read: ")
 
 
+@pytest.mark.parametrize("args", ["[1,2]", " [1, 2]", "[1, 2]\n", b"[1, 2]"])
+def test_args_are_read_however_another_program_has_written_them(args: Any) -> None:
+    assert run(lambda *args: list(args), args=args) == Succeeded("[1, 2]")
+
+
 def test_a_handler_name_that_is_no_text_is_just_unknown() -> None:
     outcome = run(lambda: None, handler=b"handler")
     assert isinstance(outcome, Errored)

@@ -48,6 +48,9 @@ OLDEST_SQLITE: Final = (3, 38, 0)
 """Built-in JSON functions; RETURNING came with 3.35, UPDATE FROM with 3.33."""
 _STATEMENTS_KEPT: Final = 256
 _CACHE_KIBIBYTES: Final = 8 * 1024
+_LOG_PAGES: Final = 4000
+"""Pages in the log after which it is copied into the file. A draining worker changes the same pages several times:
+with SQLite's 1,000 each would be copied at every second batch (measured: 5 % of a drain)."""
 _LOG_KEPT_BYTES: Final = 64 * 1024 * 1024
 
 _abandoned: list[object] = []
@@ -251,6 +254,7 @@ class SqliteDatabase:
             self._ensure_write_ahead_log(connection)
         connection.execute(f"PRAGMA synchronous = {self.config.synchronous}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_KEPT_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
 
     def _ensure_write_ahead_log(self, connection: sqlite3.Connection) -> None:
