@@ -21,7 +21,6 @@ from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
 from .current import Workplace
 from .errors import ChildStartError, RegistrationError
 from .events import EventName, Listener, Listeners
-from .executor import Executor
 from .jobs import EnqueuedBatch, Job, JobFilter, QueueState, QueueStatistics
 from .middleware import Middleware
 from .reading import Reader
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from .child import ChildOrder
     from .doctor.findings import Finding
+    from .executor import Executor
     from .worker import Worker
 
 P = ParamSpec("P")
@@ -267,6 +267,8 @@ class DurableJobs:
         return self.worker(config, **options).run()
 
     def _executor(self, listeners: Listeners | None = None) -> Executor:
+        from .executor import Executor
+
         workplace = Workplace(self._store.transaction, self._store.clock.monotonic)
         return Executor(self._registry, self._defaults, workplace, listeners)
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..clock import SystemClock
-from .batch import checked_batch, store_batch
 from .commands import Command
 from .json_text import json_argument, json_from
 from .opening import open_and_say, opened_client_app
 from .parameters import DURATION, DURATION_FORMS, MOMENT, app_option, database_option, json_option
 from .terminal import counted, say, show, show_json
-from .wait import wait_and_show
 
 if TYPE_CHECKING:
     from ..app import DurableJobs
@@ -102,6 +100,8 @@ def enqueue(
         job = _enqueue_one(jobs, jobs.using(**given), handler, args, kwargs)
         if wait:
             say(f"job {job.id} is enqueued; waiting for its end")
+            from .wait import wait_and_show
+
             return wait_and_show(job, timeout, as_json)
         if as_json:
             show_json({"id": job.id, "duplicate": job.is_duplicate})
@@ -184,6 +184,8 @@ def _enqueue_one(jobs: DurableJobs, client: Client, handler: str, args: list[Any
 
 
 def _enqueue_batch(jobs: DurableJobs, source: str, handler: str | None, given: dict[str, Any], as_json: bool) -> None:
+    from .batch import checked_batch, store_batch
+
     client = jobs.using(**given)
     with checked_batch(source, client, handler) as batch:
         open_and_say(jobs)

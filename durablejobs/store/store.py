@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -28,29 +28,18 @@ from ..jobs import (
     WorkerRecord,
 )
 from ..statuses import Status
-from . import (
-    acts,
-    bulk,
-    claims,
-    endings,
-    freezing,
-    inserts,
-    queries,
-    queue_rules,
-    rescues,
-    schema,
-    soundness,
-    unique,
-    workers,
-)
+from . import acts, claims, endings, freezing, inserts, queries, queue_rules, rescues, schema, unique, workers
 from .database import Watch, database_at
-from .effects import JobTransaction
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
 from .hot import driver_of
 from .presence import LockFile, Seat
 from .rescues import Rescued
 from .workers import Registration, Vital
+
+if TYPE_CHECKING:  # imported where they are used: a command that enqueues one job has no use for them
+    from .effects import JobTransaction
+    from .soundness import Checked
 
 
 class ClaimRequest(NamedTuple):
@@ -169,6 +158,8 @@ class Store:
 
     def insert_many(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store all jobs or, if the iterable raises, none."""
+        from . import bulk
+
         counted = _Counted(new_jobs)
         with self._write() as connection:
             stored = bulk.insert_jobs(connection, counted)
@@ -176,6 +167,8 @@ class Store:
 
     def insert_alike(self, template: NewJob, arguments: Iterable[tuple[str, str]]) -> EnqueuedBatch:
         """Store jobs that differ in args and kwargs alone: all of them or, if the iterable raises, none."""
+        from . import bulk
+
         with self._write() as connection:
             return EnqueuedBatch(bulk.insert_alike(connection, template, arguments))
 
@@ -240,6 +233,8 @@ class Store:
 
     def transaction(self, job: ClaimedJob) -> JobTransaction:
         """Return a transaction for the handler of this job; it commits with the job's ending."""
+        from .effects import JobTransaction
+
         self.open()
         return JobTransaction(self.database, job, self.clock)
 
@@ -471,13 +466,17 @@ class Store:
         """Return what the database's own check of itself finds; empty: nothing."""
         return self.database.integrity_problems()
 
-    def check_rules(self) -> Iterator[soundness.Checked]:
+    def check_rules(self) -> Iterator[Checked]:
         """Look at all rows, as of one moment, for each promise that can be read from them."""
+        from . import soundness
+
         with self._read() as connection:
             yield from soundness.check_rules(connection)
 
     def count_rows(self) -> dict[str, int]:
         """Return the number of rows of the tables of jobs and of errors."""
+        from . import soundness
+
         with self._read() as connection:
             return soundness.count_rows(connection)
 

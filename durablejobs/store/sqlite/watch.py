@@ -7,7 +7,6 @@ few milliseconds. Either way the worker's interval stays as the net.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sqlite3
 import sys
@@ -81,6 +80,8 @@ def _watch_writes(file: Path) -> int | None:
     """
     if not sys.platform.startswith("linux"):
         return None
+    import ctypes  # only workers and who waits for jobs come here
+
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         descriptor = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
