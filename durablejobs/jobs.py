@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from .bridge import in_thread
 from .clock import from_text
@@ -284,6 +284,10 @@ class JobError:
     traceback: str | None
 
 
+Wish = Literal["quiet", "stop"]
+"""What a person may ask of a worker: to begin nothing more, or to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
     """A worker that is registered in the database."""
@@ -301,6 +305,8 @@ class WorkerRecord:
     """Jobs it has claimed."""
     stuck: list[int]
     """Ids of those that go on although their timeout is over, as of its last heartbeat."""
+    asked_to: Wish | None
+    """What a person has asked it to do, whether it has heard that yet or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class Worker:
         self._claimed_ids: set[int] = set()
         self._must_reconcile = False
         self._next_due: datetime | None = None
+        self._is_quiet = False
 
     def stop(self) -> None:
         """Ask the worker to end: the first call lets running jobs finish, the second gives them back."""
@@ -263,7 +264,7 @@ class Worker:
 
     def _most_wanted(self) -> int:
         """How many jobs to claim now at most, whatever room there is."""
-        if self._isolation.is_active:
+        if self._isolation.is_active or self._is_quiet:
             return 0
         if self._config.max_jobs is None:
             return self._lanes.room()
@@ -322,6 +323,7 @@ class Worker:
         self._next_rescue = self._clock.monotonic() + RESCUE_EVERY
         self._lanes.look()
         try:
+            self._heed()
             self._stop_cancelled()
             self._reporter.note_rescued(self._rescuer.run())
             if self._pruner.run():
@@ -332,6 +334,18 @@ class Worker:
             raise
         except DatabaseError as error:
             log.warning("maintenance is put off: %s", error)
+
+    def _heed(self) -> None:
+        """Do what a person has asked this worker to do, by `durablejobs workers`."""
+        wish = self._store.asked_to(self._worker_id)
+        if wish == "stop" and not self._stop_requests:
+            log.info("somebody has asked this worker to stop")
+            self.drain()
+        if (wish == "quiet") != self._is_quiet:
+            self._is_quiet = wish == "quiet"
+            log.info("somebody has asked this worker to %s", "begin nothing more" if self._is_quiet else "go on")
+            if self._is_quiet:
+                self._give_back(self._lanes.take_unstarted() + self._isolation.take_waiting())
 
     def _stop_cancelled(self) -> None:
         """Tell the lanes which of their jobs somebody has asked to stop."""

@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "list": LazyCommand("jobs:list_jobs", "List jobs, newest first.", _LOOK),
     "show": LazyCommand("jobs:show_job", "Show all about one job.", _LOOK),
     "stats": LazyCommand("statistics:stats", "Count the jobs of each queue.", _LOOK),
-    "workers": LazyCommand("workers:workers", "List the workers and who of them is alive.", _LOOK),
+    "workers": LazyCommand("workers:workers", "List the workers, or ask one to begin nothing more, or to stop.", _LOOK),
     "queues": LazyCommand("queues:queues", "List the queues: paused, limited, and what waits in them.", _LOOK),
     "doctor": LazyCommand("doctor:doctor", "Look for what is wrong, say why it matters and what to do.", _LOOK),
     "verify": LazyCommand("doctor:verify", "Check that the rows keep every promise.", _LOOK),

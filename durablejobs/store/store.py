@@ -25,6 +25,7 @@ from ..jobs import (
     QueueState,
     QueueStatistics,
     UniqueRule,
+    Wish,
     WorkerRecord,
 )
 from ..statuses import Status
@@ -302,6 +303,16 @@ class Store:
         with self._write() as connection:
             claims.extend_leases(connection, worker_id, to_text(now + timedelta(seconds=lease)))
             return workers.heartbeat(connection, worker_id, to_text(now), stuck)
+
+    def ask_worker(self, worker: str, wish: Wish | None) -> int:
+        """Ask the workers of this name, or the one with this id, for something (None: to forget it); how many?"""
+        with self._write() as connection:
+            return workers.ask(connection, worker, wish)
+
+    def asked_to(self, worker_id: int) -> Wish | None:
+        """Return what a person has asked this worker to do."""
+        with self._read() as connection:
+            return workers.asked_to(connection, worker_id)
 
     def unregister(self, worker_id: int) -> None:
         """Remove a worker that has given everything back."""

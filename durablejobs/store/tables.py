@@ -201,6 +201,8 @@ job_workers = Table(
     Column("started_at", Moment, nullable=False),
     Column("heartbeat_at", Moment, nullable=False),
     Column("stuck", Text, nullable=False, server_default=text("'[]'")),
+    Column("asked_to", Text),
+    CheckConstraint("asked_to IS NULL OR asked_to = 'quiet' OR asked_to = 'stop'", "asked_to_is_known"),
     sqlite_autoincrement=True,
 )
 

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from ..jobs import WorkerRecord
+from ..config import parsed_job_id
+from ..jobs import Wish, WorkerRecord
 from .claims import IS_RUNNING
 from .hot import HotStatement
 from .tables import job_workers, jobs
@@ -48,6 +49,7 @@ _HEARTBEAT: Final = HotStatement(
     .where(job_workers.c.id == bindparam("worker"))
     .values(heartbeat_at=bindparam("now"), stuck=bindparam("stuck"))
 )
+_ASKED_TO: Final = HotStatement(select(job_workers.c.asked_to).where(job_workers.c.id == bindparam("worker")))
 _UNREGISTER: Final = HotStatement(delete(job_workers).where(job_workers.c.id == bindparam("worker")))
 
 
@@ -65,6 +67,21 @@ def heartbeat(connection: Connection, worker_id: int, now: str, stuck: Sequence[
     """Note that this worker lives, and which of its jobs are stuck; return whether it is still registered."""
     values = {"worker": worker_id, "now": now, "stuck": json.dumps(stuck)}
     return _HEARTBEAT.run(connection, values).rowcount == 1
+
+
+def ask(connection: Connection, worker: str, wish: Wish | None) -> int:
+    """Ask the workers of this name, or the one with this id, for something; return how many there are."""
+    is_meant = job_workers.c.name == worker
+    number = parsed_job_id(worker)
+    if number is not None:
+        is_meant = is_meant | (job_workers.c.id == number)
+    return connection.execute(update(job_workers).where(is_meant).values(asked_to=wish)).rowcount
+
+
+def asked_to(connection: Connection, worker_id: int) -> Wish | None:
+    """Return what a person has asked this worker to do."""
+    row = _ASKED_TO.run(connection, {"worker": worker_id}).fetchone()
+    return row[0] if row is not None else None
 
 
 def unregister(connection: Connection, worker_id: int) -> None:

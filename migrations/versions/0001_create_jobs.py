@@ -55,6 +55,11 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Text(), nullable=False),
         sa.Column("heartbeat_at", sa.Text(), nullable=False),
         sa.Column("stuck", sa.Text(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("asked_to", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "asked_to IS NULL OR asked_to = 'quiet' OR asked_to = 'stop'",
+            name=op.f("ck_job_workers_asked_to_is_known"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_workers")),
         sqlite_autoincrement=True,
     )
