@@ -48,8 +48,10 @@ def _options() -> argparse.Namespace:
         epilog=f"rows: {', '.join(each.name for each in TARGETS)}",
     )
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--quick", dest="mode", action="store_const", const="quick", help="some minutes (the default)")
-    mode.add_argument("--full", dest="mode", action="store_const", const="full", help="up to 40 minutes")
+    mode.add_argument(
+        "--quick", dest="mode", action="store_const", const="quick", help="some three minutes (the default)"
+    )
+    mode.add_argument("--full", dest="mode", action="store_const", const="full", help="some twenty minutes")
     mode.add_argument(
         "--smoke", dest="mode", action="store_const", const="smoke", help="seconds; the figures mean nothing"
     )

@@ -1,4 +1,4 @@
-"""How much is measured: `--smoke` proves that the benchmarks run, `--quick` takes minutes, `--full` tens of them."""
+"""How much is measured: `--smoke` proves that the benchmarks run, `--quick` takes some minutes, `--full` twenty."""
 
 from __future__ import annotations
 
@@ -72,35 +72,35 @@ SMOKE = Sizes(
 
 QUICK = Sizes(
     name="quick",
-    rounds=5,
+    rounds=3,
     drain_jobs=40_000,
     peer_rounds=1,
-    peer_jobs=2_000,
+    peer_jobs=1_500,
     peer_latencies=0,
     single_enqueues=2_000,
     threaded_enqueues=8_000,
     bulk_jobs=100_000,
-    latencies=200,
+    latencies=150,
     longest_gap=0.08,
-    idle_seconds=10,
+    idle_seconds=6,
     backlog_finished=100_000,
     backlog_pending=100_000,
     backlog_future=20_000,
     backlog_drained=15_000,
     scaling_rounds=2,
-    scaling_jobs=30_000,
-    burning_jobs=1_000,
-    fairness_seconds=3,
+    scaling_jobs=40_000,
+    burning_jobs=600,
+    fairness_seconds=2,
     slow_jobs=100,
     memory_jobs=200_000,
-    startups=9,
+    startups=7,
     history=(0, 20_000, 200_000),
     history_drained=15_000,
 )
 
 FULL = Sizes(
     name="full",
-    rounds=9,
+    rounds=7,
     drain_jobs=100_000,
     peer_rounds=3,
     peer_jobs=5_000,
@@ -108,7 +108,7 @@ FULL = Sizes(
     single_enqueues=5_000,
     threaded_enqueues=20_000,
     bulk_jobs=100_000,
-    latencies=1_000,
+    latencies=600,
     longest_gap=0.3,
     idle_seconds=30,
     backlog_finished=1_000_000,
@@ -122,6 +122,6 @@ FULL = Sizes(
     slow_jobs=100,
     memory_jobs=1_000_000,
     startups=25,
-    history=(0, 10_000, 100_000, 1_000_000, 3_000_000, 10_000_000),
+    history=(0, 100_000, 1_000_000, 3_000_000, 10_000_000),
     history_drained=40_000,
 )

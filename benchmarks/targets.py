@@ -60,7 +60,7 @@ TARGETS: tuple[Target, ...] = (
     Target("hoarding", "hoarding", "100 ms jobs on 2 workers, against the ideal time", "at most", 1.1, "×"),
     Target("hoarding_after_fast", "hoarding", "the same, right after 2,000 fast jobs", "at most", 1.1, "×"),
     Target("memory_end", "memory", "resident memory of a worker at the end", "at most", 80, "MB"),
-    Target("memory_growth", "memory", "the same, against the one after a tenth of the jobs", "at most", 1.05, "×"),
+    Target("memory_growth", "memory", "the same, against the one after a quarter of the jobs", "at most", 1.05, "×"),
     Target("startup_help", "startup", "durablejobs --help, against a bare import of click", "at most", 2, "×"),
     Target(
         "startup_enqueue", "startup", "durablejobs enqueue, against importing sqlalchemy, click", "at most", 1.5, "×"
