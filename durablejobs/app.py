@@ -24,7 +24,15 @@ from .events import EventName, Listener, Listeners
 from .jobs import EnqueuedBatch, Job, JobFilter, QueueState, QueueStatistics
 from .middleware import Middleware
 from .reading import Reader
-from .registry import HandlerDefinition, HandlerOptions, Mode, Registry, is_imported_by_a_child, module_name
+from .registry import (
+    ExceptionTypes,
+    HandlerDefinition,
+    HandlerOptions,
+    Mode,
+    Registry,
+    is_imported_by_a_child,
+    module_name,
+)
 from .report import EndingListener, WorkerReport
 from .store import Store
 
@@ -106,6 +114,9 @@ class DurableJobs:
         timeout: float | None = None,
         mode: Literal["thread", "process"] | None = None,
         fresh: bool = False,
+        retry_on: ExceptionTypes | None = None,
+        fail_on: ExceptionTypes = (),
+        redact: Sequence[str] = (),
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
 
     def handler(self, name: Any = None, /, **options: Any) -> Any:
@@ -113,7 +124,8 @@ class DurableJobs:
 
         Options are what its jobs get unless their enqueue says otherwise: queue, priority, max_attempts, backoff
         (a `Backoff`, or a function of the attempt that returns seconds), timeout. `mode="process"` runs them in child
-        processes, `fresh=True` each in a new one. Raises `RegistrationError`.
+        processes, `fresh=True` each in a new one. `retry_on` and `fail_on` are exceptions, `redact` names of arguments
+        that are not shown. Raises `RegistrationError`.
         """
         module = module_name(sys._getframe(1))
         if callable(name):

@@ -189,6 +189,8 @@ class Client:
         then nothing was stored (`CommitUnknownError`: unknown).
         """
         row = self.new_job(handler, args, kwargs, self._store.clock.now_text())
+        if self._registry.redactions:
+            self._publish_redaction(handler)
         rule = self._options.unique_rule(row.created_at) if self._has_unique_rule else None
         if self._options.connection is not None:
             job_id, stored = self._store.insert_in(self._options.connection, row, rule)
@@ -199,6 +201,12 @@ class Client:
         if self._options.connection is None and self._listeners.want("enqueued"):
             self._tell("enqueued", job_id=job_id, handler=row.handler, queue=row.queue)
         return Job.just_stored(job_id, row, is_duplicate=False, source=self._source)
+
+    def _publish_redaction(self, handler: str) -> None:
+        """What must not be shown is known before the job can be seen."""
+        redaction = self._registry.redactions.get(handler)
+        if redaction is not None:
+            self._store.publish_redactions({handler: redaction}, self._options.connection)
 
     def _held_by(self, job_id: int, row: NewJob) -> Job:
         """Return the job that holds the unique key, or raise what was asked for."""
@@ -221,6 +229,8 @@ class Client:
             raise ConfigurationError("unique_key", "all items of enqueue_many would have the same; enqueue singly")
         definition, blank = self._blank(handler)
         now = self._store.clock.now_text()
+        if self._registry.redactions:
+            self._publish_redaction(handler)
         template = blank.at(*self._due(now), now)
         arguments = self._encoded_items(definition, items)
         if self._options.connection is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -42,6 +43,7 @@ from .outcomes import (
     Stopped,
     Succeeded,
 )
+from .redaction import Redaction
 from .registry import HandlerDefinition, Mode, Registry
 from .resources import ResourceDefinition, inject
 
@@ -118,6 +120,10 @@ class Executor:
             self._listeners.tell(
                 "started", datetime.now(UTC), job_id=job.id, handler=job.handler, queue=job.queue, attempt=job.attempt
             )
+
+    def redactions(self) -> dict[str, Redaction]:
+        """Return what is hidden of the handlers' arguments."""
+        return self._registry.redactions
 
     def handlers_of(self, mode: Mode) -> list[HandlerDefinition]:
         """Return the handlers that run like this."""
@@ -235,11 +241,24 @@ class Executor:
         try:
             was_open = await transaction.settle(outcome, self._workplace.monotonic() - run.current.began)
         except BaseException as error:  # noqa: BLE001 - all that it wrote is rolled back: a failed attempt
-            return self._failed_by(error, run)
+            return self._ended_by(error, run)
         return Settled(outcome.result) if was_open else outcome
 
     def _ended_by(self, error: BaseException, run: Run) -> Outcome:
-        """Turn what the handler raised into an ending."""
+        """Turn what the handler raised into an ending, without the arguments that are to be hidden."""
+        outcome = self._ending_of(error, run)
+        redaction = run.definition.redaction
+        if redaction is None or isinstance(outcome, Snoozed | Succeeded | Settled):
+            return outcome
+
+        def hide(text: str) -> str:
+            return redaction.in_text(text, run.current.args, run.current.kwargs)
+
+        message, trace = outcome.failure.message, outcome.failure.traceback
+        failure = replace(outcome.failure, message=hide(message), traceback=None if trace is None else hide(trace))
+        return replace(outcome, failure=failure)
+
+    def _ending_of(self, error: BaseException, run: Run) -> Outcome:
         match error:
             case Snooze():
                 return Snoozed(error.delay)
@@ -265,7 +284,10 @@ class Executor:
                 run.definition.check_arguments(run.current.args, run.current.kwargs)
             except ArgumentsError as mismatch:
                 return GaveUp(Failure("bad_arguments", str(mismatch)))
-        return Errored(Failure("exception", safe_text(error), safe_traceback(error)), self._backoff(run.job))
+        failure = Failure("exception", safe_text(error), safe_traceback(error))
+        if not run.definition.options.is_worth_another_attempt(error):
+            return GaveUp(failure)
+        return Errored(failure, self._backoff(run.job))
 
     def _backoff(self, job: ClaimedJob) -> float:
         definition = self._registry.find(job.handler)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from .config import checked_integer, parsed_job_id
@@ -44,6 +46,19 @@ class Reader:
             checked_integer(before, "before", 0, 2**63 - 1)
         found = self._store.list_jobs(wanted or JobFilter(), limit, before)
         return [_with_source(job, self) for job in found]
+
+    def shown(self, jobs: Iterable[Job]) -> list[Job]:
+        """Return jobs as they may be shown: without the arguments that their handlers redact."""
+        redactions = self._store.redactions()
+
+        def show(job: Job) -> Job:
+            redaction = redactions.get(job.handler)
+            if redaction is None:
+                return job
+            args, kwargs = redaction.applied(job.args, job.kwargs)
+            return replace(job, args=args, kwargs=kwargs)
+
+        return [show(job) for job in jobs]
 
     def statistics(self, minutes: float = 5.0) -> list[QueueStatistics]:
         """Return counts by queue and status, and endings per minute over the last minutes."""

@@ -18,6 +18,7 @@ from .backoff import BackoffRule
 from .config import checked_max_attempts, checked_name, checked_priority, checked_timeout
 from .errors import ArgumentsError, ConfigurationError, RegistrationError, ResourceError, UnknownHandlerError
 from .middleware import Middleware, check_middleware
+from .redaction import Redaction
 from .resources import Injection, ResourceDefinition, define_resource, find_injections, kind_name
 
 
@@ -28,6 +29,9 @@ class Mode(StrEnum):
     ASYNC = "async"
     """On the worker's event loop: each `async def`, by itself."""
     PROCESS = "process"
+
+
+ExceptionTypes = type[BaseException] | tuple[type[BaseException], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,12 @@ class HandlerOptions:
     """`thread` (the default) or `process`; an `async def` runs on the event loop by itself."""
     fresh: bool = False
     """With `mode="process"`: each job gets a new child process."""
+    retry_on: ExceptionTypes | None = None
+    """Only these exceptions are worth another attempt; any other fails the job at once."""
+    fail_on: ExceptionTypes = ()
+    """These exceptions fail the job at once."""
+    redact: Sequence[str] = ()
+    """The names of arguments that are hidden in lists, logs and errors."""
 
     def __post_init__(self) -> None:
         if self.queue is not None:
@@ -61,6 +71,24 @@ class HandlerOptions:
             raise ConfigurationError("fresh", f"must be True or False, not {self.fresh!r}")
         if self.fresh and self.mode != Mode.PROCESS:
             raise ConfigurationError("fresh", "is for mode='process' only: it asks for a new child process")
+        if self.retry_on is not None:
+            _check_exceptions(self.retry_on, "retry_on")
+        _check_exceptions(self.fail_on, "fail_on")
+        if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
+            raise ConfigurationError("redact", f"must be a list of names of arguments, not {self.redact!r}")
+
+    def is_worth_another_attempt(self, error: BaseException) -> bool:
+        """Whether `retry_on` and `fail_on` allow another attempt after this exception."""
+        if isinstance(error, self.fail_on):
+            return False
+        return self.retry_on is None or isinstance(error, self.retry_on)
+
+
+def _check_exceptions(given: object, what: str) -> None:
+    kinds = given if isinstance(given, tuple) else (given,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ConfigurationError(what, f"must be an exception class or a tuple of them, not {given!r}")
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +107,8 @@ class HandlerDefinition:
     """How many positional args it takes when there are no others: known without binding, which takes microseconds."""
     injections: tuple[Injection, ...] = ()
     """The parameters that are filled in with resources."""
+    redaction: Redaction | None = None
+    """What of the arguments is hidden."""
 
     @property
     def place(self) -> str:
@@ -95,6 +125,8 @@ class HandlerDefinition:
             kept = [each for name, each in whole.parameters.items() if name not in injected]
             self.signature = whole.replace(parameters=kept) if injected else whole
             self.positional_counts = _positional_counts(self.signature)
+        if self.options.redact:
+            self.redaction = Redaction.of(self.options.redact, self.signature)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise `ArgumentsError` when the function cannot be called like this."""
@@ -123,6 +155,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, HandlerDefinition] = {}
+        self.redactions: dict[str, Redaction] = {}
+        """What is hidden, of the handlers that hide something."""
         self._resources: dict[Any, ResourceDefinition] = {}
         self.middlewares: tuple[Middleware, ...] = ()
         """Around every run, the first outermost."""
@@ -146,12 +180,15 @@ class Registry:
             _refuse_what_no_child_finds(name, function, module)
         definition = HandlerDefinition(name, function, options, mode, module)
         definition.find_injections(self._resources)
+        _refuse_unknown_arguments(definition)
         if name in self._handlers:
             raise RegistrationError(
                 f"two handlers are named '{name}': {self._handlers[name].place} and {definition.place}; "
                 f"give one of them another name"
             )
         self._handlers[name] = definition
+        if definition.redaction is not None:
+            self.redactions[name] = definition.redaction
         return definition
 
     def add_middleware(self, function: Any) -> None:
@@ -237,6 +274,18 @@ def _refuse_what_cannot_run(name: str, function: object) -> None:
         raise RegistrationError(f"handler '{name}' is not a function but {type(function).__name__}")
     if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
         raise RegistrationError(f"handler '{name}' is a generator, its body would never run; return instead of yield")
+
+
+def _refuse_unknown_arguments(definition: HandlerDefinition) -> None:
+    """A mistyped name in `redact` would hide nothing, and nobody would notice."""
+    if definition.signature is None:
+        return
+    parameters = definition.signature.parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    unknown = [] if takes_any else [name for name in definition.options.redact if name not in parameters]
+    if unknown:
+        taken = ", ".join(parameters) or "nothing"
+        raise RegistrationError(f"handler '{definition.name}' is to redact {', '.join(unknown)}, but takes {taken}")
 
 
 def _is(kind: Callable[[object], bool], function: object) -> bool:

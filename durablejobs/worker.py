@@ -105,6 +105,7 @@ class Worker:
         processes cannot be started.
         """
         self._store.open()
+        self._store.publish_redactions(self._executor.redactions())
         self._start()
         try:
             self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there

@@ -84,6 +84,7 @@ def list_jobs(
     wanted = JobFilter(tuple(dict.fromkeys(statuses)), handler, queue)
     with opened_reader(database) as reader:
         found = reader.list_jobs(wanted, limit, before)
+        found = reader.shown(found)
         has_more = len(found) == limit and bool(reader.list_jobs(wanted, 1, found[-1].id))
     _show_list(found, as_json)
     if not found:
@@ -133,6 +134,7 @@ def show_job(job: str, database: str | None, as_json: bool) -> None:
     """Show all about one job: its arguments, what has happened to it, and each attempt that did not succeed."""
     with opened_reader(database) as reader:
         found, errors = reader.get_with_errors(job_id(job))
+        (found,) = reader.shown([found])
         if as_json:
             _show_json(found, errors)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -28,6 +28,7 @@ from ..jobs import (
     Wish,
     WorkerRecord,
 )
+from ..redaction import Redaction
 from ..statuses import Status
 from . import acts, claims, endings, freezing, inserts, queries, queue_rules, rescues, schema, unique, workers
 from .database import Watch, database_at
@@ -35,6 +36,7 @@ from .endings import Ending, Settlement
 from .group_commit import GroupCommit
 from .hot import driver_of
 from .presence import LockFile, Seat
+from .redactions import publish, published
 from .rescues import Rescued
 from .workers import Registration, Vital
 
@@ -83,6 +85,7 @@ class Store:
         self.clock = clock or SystemClock()
         self._create = create
         self._is_open = False
+        self._published: dict[str, Redaction] = {}
         self._inserts = GroupCommit(
             self._insert_group, partial(CommitUnknownError, self.location), self.database.refuse_write_inside_write
         )
@@ -139,6 +142,25 @@ class Store:
         """Store one job; return its id and True, or the id of the job that holds its unique key and False."""
         self.open()
         return self._inserts.store(job)
+
+    def publish_redactions(self, redactions: Mapping[str, Redaction], given: Any = None) -> None:
+        """Note what of handlers' arguments is hidden; in the user's transaction, where one is given."""
+        if given is not None:
+            with self.database.translated_errors():
+                for name, redaction in redactions.items():
+                    publish(inserts.users_connection(given), name, redaction)
+            return
+        news = {name: each for name, each in redactions.items() if self._published.get(name) != each}
+        if news:
+            with self._write() as connection:
+                for name, redaction in news.items():
+                    publish(driver_of(connection), name, redaction)
+            self._published |= news
+
+    def redactions(self) -> dict[str, Redaction]:
+        """Return what of which handlers' arguments is hidden."""
+        with self._read() as connection:
+            return published(connection)
 
     def insert_by_rule(self, job: NewJob, rule: UniqueRule) -> tuple[int, bool]:
         """Store a job with a unique key by a rule of its own; returns the same."""

@@ -243,6 +243,16 @@ job_moves = Table(
     Column("finished_at", Moment),
 )
 
+# What those who show jobs must know of a handler without importing it.
+job_handlers = Table(
+    "job_handlers",
+    metadata,
+    Column("handler", Text, primary_key=True),
+    Column("redact", Text, nullable=False),
+    CheckConstraint("json_valid(redact) AND json_type(redact) = 'object'", "redact_is_a_json_object"),
+    sqlite_with_rowid=False,
+)
+
 VERSION_TABLE: Final = "job_schema"
 """Where the migrations write their revision: not Alembic's default name, which the application may use."""
 

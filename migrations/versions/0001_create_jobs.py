@@ -43,6 +43,16 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "job_handlers",
+        sa.Column("handler", sa.Text(), nullable=False),
+        sa.Column("redact", sa.Text(), nullable=False),
+        sa.CheckConstraint(
+            "json_valid(redact) AND json_type(redact) = 'object'", name=op.f("ck_job_handlers_redact_is_a_json_object")
+        ),
+        sa.PrimaryKeyConstraint("handler", name=op.f("pk_job_handlers")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "job_workers",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),

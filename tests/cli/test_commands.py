@@ -162,3 +162,27 @@ def test_the_demonstration_tells_its_story_to_the_end(run: Run, option: list[str
     done = run("demo", *option)
     assert done.returncode == 0, done.stderr
     assert "runs again" in done.stdout
+
+
+def test_arguments_that_a_handler_redacts_are_shown_nowhere(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "handlers.py").write_text(
+        "from durablejobs import DurableJobs\n"
+        "jobs = DurableJobs('jobs.db')\n"
+        "@jobs.handler(redact=['password'], max_attempts=1)\n"
+        "def login(user, password):\n"
+        "    raise ValueError(f'{password} is wrong')\n"
+    )
+    run("enqueue", "login", "ann", "password=hunter22", "--app", "handlers")
+    worked = run("worker", "--burst", "--verbose")
+    outputs = [
+        run("list"),
+        run("list", "--json"),
+        run("show", "1"),
+        run("show", "1", "--json"),
+        run("wait", "1"),
+        worked,
+    ]
+    text = "".join(output.stdout + output.stderr for output in outputs)
+    assert "hunter22" not in text
+    assert text.count("[redacted]") >= 6
+    assert "ann" in text
