@@ -79,6 +79,11 @@ class Worker:
         """Ask the worker to end: the first call lets running jobs finish, the second gives them back."""
         self._ask_to_stop(self._stop_requests + 1)
 
+    @property
+    def stop_requests(self) -> int:
+        """How often it was asked to end; from 2 on it does not wait for running jobs."""
+        return self._stop_requests
+
     def drain(self) -> None:
         """Ask the worker to end when the running jobs have, however often that is asked."""
         self._ask_to_stop(1)

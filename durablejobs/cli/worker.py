@@ -21,6 +21,7 @@ from .commands import Command
 from .errors import ExitCode, Refusal
 from .opening import open_and_say, opened_worker_app
 from .parameters import DURATION, RETENTION, app_option, database_option
+from .reload import CodeWatch, reloading
 from .settings import read_settings
 from .terminal import brief, counted, say
 
@@ -78,6 +79,7 @@ def _days(seconds: float) -> str:
 @click.option("--keep-cancelled", type=RETENTION, help=f"The same for cancelled jobs; {_days(_KEPT.cancelled)}.")
 @click.option("--keep-failed", type=RETENTION, help=f"The same for failed jobs; {_days(_KEPT.failed)}.")
 @click.option("--processes", type=int, metavar="N", help="Worker processes, kept running by this one; default 1.")
+@click.option("--reload", is_flag=True, help="For development: start again when the code has changed.")
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.option("--name", help="The worker's name in logs and lists; default: host and pid.")
 @click.option("--verbose", "-v", is_flag=True, help="Log each job.")
@@ -87,16 +89,34 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
 
     The first SIGTERM or Ctrl-C lets running jobs finish within the grace period, the second gives them back to run
     again. A missing database is created. Exits with 0 after a clean end, with 130 when running jobs were given back.
-    With --processes, a worker that falls is started again, and the worst exit code counts.
+    With --processes, a worker that falls is started again, and the worst exit code counts. With --reload, running jobs
+    finish first, within the grace period.
     """
     if verbose and quiet:
         raise click.UsageError("--verbose and --quiet exclude each other", click.get_current_context())
-    supervised = options.pop("supervised")
+    supervised, reload = options.pop("supervised"), options.pop("reload")
     processes = _processes(options.pop("processes"))
     config = _config(options)
+    if reload and processes > 1:
+        raise click.UsageError("--reload is for one worker, not for --processes", click.get_current_context())
     if processes > 1 and not supervised:
         with _logging(verbose, quiet):
             return _supervise(processes, config)
+    if reload:
+        return reloading(lambda watch: _work(app, database, config, verbose, quiet, supervised, watch))
+    return _work(app, database, config, verbose, quiet, supervised)
+
+
+def _work(
+    app: str | None,
+    database: str | None,
+    config: WorkerConfig,
+    verbose: bool,
+    quiet: bool,
+    supervised: bool,
+    watch: CodeWatch | None = None,
+) -> int:
+    """Run one worker to its end; a watch ends it when the code has changed."""
     with opened_worker_app(app, database) as jobs, _logging(verbose, quiet):
         _check_handlers(jobs)
         open_and_say(jobs)
@@ -105,10 +125,14 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
         chosen = jobs.worker(config)
         if supervised:
             obey(chosen.drain, chosen.hurry)
+        if watch is not None:
+            watch.drain_on_change(chosen)
         report = chosen.run(is_supervised=supervised)
+        if watch is not None and chosen.stop_requests > 1:  # somebody will not wait for the new code
+            watch.has_changed = False
         if (config.burst or config.max_jobs is not None) and not quiet:
             say(_summary(report))
-        if report.given_back:
+        if report.given_back and not (watch is not None and watch.has_changed):
             _exit_now(ExitCode.INTERRUPTED)
     return ExitCode.OK
 
