@@ -42,7 +42,8 @@ class Settlement(NamedTuple):
     """The new status of each job that did not succeed."""
 
 
-_SIZES: Final = (256, 64, 16, 4, 1)
+_SIZES: Final = (500, 100, 20, 4, 1)
+"""The largest is what a worker with short jobs has claimed ahead."""
 
 
 @lru_cache(maxsize=len(_SIZES))
