@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from .events import Event
-    from .jobs import EnqueuedBatch, Job, JobError, JobFilter, QueueState, QueueStatistics, WorkerRecord
+    from .jobs import EnqueuedBatch, Job, JobError, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
     from .outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry, Snooze
     from .report import WorkerReport
     from .resources import INJECTED
@@ -90,7 +90,16 @@ _HOMES = {
         "WaitTimeoutError",
     ),
     "events": ("Event",),
-    "jobs": ("EnqueuedBatch", "Job", "JobError", "JobFilter", "QueueState", "QueueStatistics", "WorkerRecord"),
+    "jobs": (
+        "EnqueuedBatch",
+        "Job",
+        "JobError",
+        "JobFilter",
+        "LogLine",
+        "QueueState",
+        "QueueStatistics",
+        "WorkerRecord",
+    ),
     "outcomes": ("Cancel", "Fail", "JobCancelled", "JobTimeout", "Retry", "Snooze"),
     "report": ("WorkerReport",),
     "resources": ("INJECTED",),
@@ -137,6 +146,7 @@ __all__ = [
     "JobFilter",
     "JobNotFoundError",
     "JobTimeout",
+    "LogLine",
     "MoveError",
     "QueueMovedError",
     "QueueState",

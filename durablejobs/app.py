@@ -21,7 +21,7 @@ from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
 from .current import Workplace
 from .errors import ChildStartError, RegistrationError
 from .events import EventName, Listener, Listeners
-from .jobs import EnqueuedBatch, Job, JobFilter, QueueState, QueueStatistics
+from .jobs import EnqueuedBatch, Job, JobFilter, LogLine, QueueState, QueueStatistics
 from .middleware import Middleware
 from .reading import Reader
 from .registry import (
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .child import ChildOrder
     from .doctor.findings import Finding
     from .executor import Executor
+    from .journal import Journal
     from .worker import Worker
 
 P = ParamSpec("P")
@@ -113,6 +114,7 @@ class DurableJobs:
         backoff: BackoffRule | None = None,
         timeout: float | None = None,
         mode: Literal["thread", "process"] | None = None,
+        keep_log: bool = False,
         fresh: bool = False,
         retry_on: ExceptionTypes | None = None,
         fail_on: ExceptionTypes = (),
@@ -124,8 +126,9 @@ class DurableJobs:
 
         Options are what its jobs get unless their enqueue says otherwise: queue, priority, max_attempts, backoff
         (a `Backoff`, or a function of the attempt that returns seconds), timeout. `mode="process"` runs them in child
-        processes, `fresh=True` each in a new one. `retry_on` and `fail_on` are exceptions, `redact` names of arguments
-        that are not shown. Raises `RegistrationError`.
+        processes, `fresh=True` each in a new one. `keep_log=True` keeps what they write with the standard `logging`.
+        `retry_on` and `fail_on` are exceptions, `redact` names of arguments that are not shown. Raises
+        `RegistrationError`.
         """
         module = module_name(sys._getframe(1))
         if callable(name):
@@ -232,6 +235,10 @@ class DurableJobs:
         """Return jobs that match, newest first."""
         return self._reader.list_jobs(wanted, limit, before)
 
+    def log_of(self, job_id: int) -> list[LogLine]:
+        """Return what is kept of a job's log, oldest line first. Raises `JobNotFoundError`."""
+        return self._reader.log_of(job_id)
+
     def queues(self) -> list[QueueState]:
         """Return each queue that is paused or limited or has jobs that have not ended."""
         return self._reader.queues()
@@ -267,21 +274,26 @@ class DurableJobs:
         chosen = config or WorkerConfig(**checked_options(WorkerConfig, options))
         # Imported here, so that a program that only enqueues does not pay for them.
         from .children import ChildProgram
+        from .journal import Journal
         from .worker import Worker
 
         if is_imported_by_a_child():
             raise ChildStartError("the script calls work() on import; put that under if __name__ == '__main__':")
         program = ChildProgram(_be_child, self._child_order())
-        return Worker(self._store, self._executor(self._listeners), chosen, program, self._listeners, on_ending)
+        journal = Journal(self._store.write_notes, self._store.clock)
+        executor = self._executor(journal, self._listeners)
+        return Worker(self._store, executor, chosen, program, journal, self._listeners, on_ending)
 
     def work(self, config: WorkerConfig | None = None, **options: Any) -> WorkerReport:
         """Run a worker in this process until it is stopped by a signal, or done (`burst`, `max_jobs`)."""
         return self.worker(config, **options).run()
 
-    def _executor(self, listeners: Listeners | None = None) -> Executor:
+    def _executor(self, journal: Journal, listeners: Listeners | None = None) -> Executor:
         from .executor import Executor
 
-        workplace = Workplace(self._store.transaction, self._store.clock.monotonic)
+        workplace = Workplace(
+            partial(self._store.transaction, last_notes=journal.peek), journal, self._store.clock.monotonic
+        )
         return Executor(self._registry, self._defaults, workplace, listeners)
 
     def _child_order(self) -> ChildOrder:
@@ -343,7 +355,7 @@ def _be_child(pipe: Connection, last_words: Connection, order: ChildOrder) -> No
     serve(pipe, last_words, partial(_executor_in_child, order))
 
 
-def _executor_in_child(order: ChildOrder) -> Executor:
+def _executor_in_child(order: ChildOrder, journal: Journal) -> Executor:
     """Return the executor of the app that the worker's handlers belong to, moved to the worker's database."""
     for module in order.modules:
         importlib.import_module(module)
@@ -353,7 +365,7 @@ def _executor_in_child(order: ChildOrder) -> Executor:
             lacks = set(order.handlers).difference(app.handler_names)
             if not lacks:
                 app.move_to(order.database, create=False)
-                return app._executor()  # events are told by the worker
+                return app._executor(journal)  # events are told by the worker
             missing = min(missing, lacks, key=len)
     raise RegistrationError(
         f"importing {' and '.join(order.modules)} in a child process does not register {', '.join(sorted(missing))}; "

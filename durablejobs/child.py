@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -23,15 +23,18 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Final, NamedTuple
 
+from .clock import SystemClock
 from .errors import ResourceError
 from .executor import Executor
 from .failures import safe_text
 from .interrupts import Guard, Interruption
-from .jobs import ClaimedJob
+from .jobs import ClaimedJob, Notes
+from .journal import Journal
+from .kept_log import kept_log
 from .outcomes import JobCancelled, JobTimeout
 from .registry import Mode
 from .resources import Resources
-from .wire import Link, outcome_to_json
+from .wire import Link, notes_to_json, outcome_to_json
 
 _SIGNAL_AT_PARENTS_DEATH: Final = 1
 _ASK_AGAIN_AFTER: Final = 0.01
@@ -48,7 +51,7 @@ class ChildOrder(NamedTuple):
     database: str
 
 
-def serve(pipe: Connection, last_words: Connection, make_executor: Callable[[], Executor]) -> None:
+def serve(pipe: Connection, last_words: Connection, make_executor: Callable[[Journal], Executor]) -> None:
     """Run jobs until the worker has no more; `make_executor` imports the handlers.
 
     If the interpreter itself crashes, `last_words` gets the traceback.
@@ -94,8 +97,9 @@ class Child:
         self._inbox: SimpleQueue[ClaimedJob | None] = SimpleQueue()
         self._running: ClaimedJob | None = None
         self._executor: Executor | None = None
+        self._journal = Journal(self._send_notes, SystemClock())
 
-    def serve(self, make_executor: Callable[[], Executor]) -> None:
+    def serve(self, make_executor: Callable[[Journal], Executor]) -> None:
         """Run jobs until the worker has no more."""
         _die_with_parent()
         signal.signal(signal.SIGINT, lambda _number, _frame: None)  # not SIG_IGN, which a handler's programs inherit
@@ -103,7 +107,7 @@ class Child:
         threading.Thread(target=self._listen, name="durablejobs-link", daemon=True).start()
         resources = Resources()
         try:
-            self._executor = executor = make_executor()
+            self._executor = executor = make_executor(self._journal)
             executor.resources = resources.values
             resources.set_up(executor.resources_of(Mode.PROCESS))
         except BaseException as error:  # noqa: BLE001 - sys.exit in a module included: the worker is to say it
@@ -111,8 +115,9 @@ class Child:
             resources.take_down()
             return
         self._link.send("ready")
-        while (job := self._inbox.get()) is not None:
-            self._run(executor, job)
+        with kept_log(executor.log_keepers):
+            while (job := self._inbox.get()) is not None:
+                self._run(executor, job)
         resources.take_down()
 
     def _run(self, executor: Executor, job: ClaimedJob) -> None:
@@ -122,7 +127,12 @@ class Child:
         outcome = executor.run(job, partial(self._guard.call, job))
         self._running = None
         executor.cancellations.discard(job.id)
+        self._send_notes(self._journal.take([job]))
         self._link.send("ended", outcome_to_json(outcome))
+
+    def _send_notes(self, notes: Sequence[Notes]) -> None:
+        for each in notes:
+            self._link.send("notes", notes_to_json(each))
 
     def _listen(self) -> None:
         while True:

@@ -22,9 +22,9 @@ from .config import WorkerConfig
 from .errors import ChildStartError
 from .executor import CANCELLED, Executor
 from .failures import LONGEST_TRACEBACK
-from .jobs import ClaimedJob
+from .jobs import ClaimedJob, Notes
 from .outcomes import Outcome
-from .wire import Link, Message, outcome_from_json
+from .wire import Link, Message, notes_from_json, outcome_from_json
 
 log = logging.getLogger("durablejobs.worker")
 
@@ -130,12 +130,14 @@ class ChildRunner:
         executor: Executor,
         config: WorkerConfig,
         clock: Clock,
+        accept_notes: Callable[[Notes], None],
         fail: Callable[[ChildStartError], None],
     ) -> None:
         self._program = program
         self._executor = executor
         self._config = config
         self._clock = clock
+        self._accept_notes = accept_notes
         self._fail = fail
         self._child: ChildProcess | None = None
         self._failed_starts = 0
@@ -192,7 +194,8 @@ class ChildRunner:
                 return None
             if self._is_cancelled:
                 return CANCELLED
-            outcome = _Attempt(self._executor, self._config, self._clock, job, child).run(self._look)
+            attempt = _Attempt(self._executor, self._config, self._clock, job, child, self._accept_notes)
+            outcome = attempt.run(self._look)
             if outcome is not None or self._is_stopped:
                 return outcome
             self._bury_child()  # it had died before it began: a new one will do it
@@ -272,13 +275,20 @@ class _Attempt:
     """One run in a child: begun, perhaps told to stop, perhaps killed, ended."""
 
     def __init__(
-        self, executor: Executor, config: WorkerConfig, clock: Clock, job: ClaimedJob, child: ChildProcess
+        self,
+        executor: Executor,
+        config: WorkerConfig,
+        clock: Clock,
+        job: ClaimedJob,
+        child: ChildProcess,
+        accept_notes: Callable[[Notes], None],
     ) -> None:
         self._executor = executor
         self._config = config
         self._clock = clock
         self._job = job
         self._child = child
+        self._accept_notes = accept_notes
         self._has_begun = False
         self._stop: str | None = None
         self._act_at = math.inf
@@ -295,6 +305,8 @@ class _Attempt:
                     return outcome_from_json(message.body)
                 if message is not None and message.kind == "begun":
                     self._begin()
+                elif message is not None and message.kind == "notes":
+                    self._accept_notes(notes_from_json(self._job, message.body))
                 self._act(is_cancelled)
         except (EOFError, OSError):
             return self._died() if self._has_begun else None

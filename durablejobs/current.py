@@ -21,6 +21,9 @@ class Transaction(AbstractContextManager[Any], AbstractAsyncContextManager[Any],
     """A transaction of the queue's database that ends with its run."""
 
     @property
+    def is_open(self) -> bool: ...
+
+    @property
     def is_over(self) -> bool: ...
 
     async def settle(self, outcome: Succeeded, seconds: float) -> bool: ...
@@ -28,10 +31,19 @@ class Transaction(AbstractContextManager[Any], AbstractAsyncContextManager[Any],
     def roll_back(self) -> None: ...
 
 
+class Journal(Protocol):
+    """Where running jobs say how far they are, and what they do."""
+
+    def progress(self, job: ClaimedJob, done: Any, total: Any, message: Any) -> None: ...
+
+    def log(self, job: ClaimedJob, level: str, message: Any) -> None: ...
+
+
 class Workplace(NamedTuple):
     """What a run finds around it."""
 
     transaction: Callable[[ClaimedJob], Transaction]
+    journal: Journal
     monotonic: Callable[[], float]
     cancellations: Set[int] = frozenset()
     """The ids of the jobs that were asked to stop."""
@@ -41,7 +53,15 @@ def _no_transaction(_job: ClaimedJob) -> NoReturn:
     raise TransactionError("there is no transaction here: the run has ended, or no worker runs it")
 
 
-NOWHERE = Workplace(_no_transaction, lambda: 0.0)
+class _NoJournal:
+    """Listens to nobody."""
+
+    def progress(self, job: ClaimedJob, done: Any, total: Any, message: Any) -> None: ...
+
+    def log(self, job: ClaimedJob, level: str, message: Any) -> None: ...
+
+
+NOWHERE = Workplace(_no_transaction, _NoJournal(), lambda: 0.0)
 """Outside of a worker, and after the run's end."""
 
 
@@ -110,6 +130,17 @@ class CurrentJob:
         if self.cancelled:
             raise JobCancelled
 
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far the job is; people see it within a second.
+
+        Costs a few writes a second however often it is called, and never raises: what makes no sense is left out.
+        """
+        self._workplace.journal.progress(self._claimed, done, total, message)
+
+    def log(self, message: object, level: str = "info") -> None:
+        """Keep a line in the job's log, which `durablejobs show --log` shows; see docs/progress.md for its bounds."""
+        self._workplace.journal.log(self._claimed, str(level)[:20], message)
+
     def transaction(self) -> Transaction:
         """Return a context manager whose value is a SQLAlchemy connection to the queue's database.
 
@@ -121,6 +152,11 @@ class CurrentJob:
             raise TransactionError(f"job {self.id} has a transaction already: one holds all that a run writes")
         self._transaction = self._workplace.transaction(self._claimed)
         return self._transaction
+
+    @property
+    def holds_write_lock(self) -> bool:
+        """Whether its transaction is open, so that any other write of the handler would wait for it."""
+        return self._transaction is not None and self._transaction.is_open
 
     def end(self) -> Transaction | None:
         """Lend out nothing more; return the transaction that ends with the run, if it has one."""
@@ -134,6 +170,11 @@ class CurrentJob:
 
     def __repr__(self) -> str:
         return f"<CurrentJob {self.id} {self.handler} attempt {self.attempt}>"
+
+
+def running_job() -> CurrentJob | None:
+    """Return the job that runs in this thread or task, if one does."""
+    return _current.get(None)
 
 
 def current_job() -> CurrentJob:

@@ -129,6 +129,11 @@ class Executor:
         """Return the handlers that run like this."""
         return self._registry.of_mode(mode)
 
+    @property
+    def log_keepers(self) -> frozenset[str]:
+        """The names of the handlers whose logs are kept."""
+        return self._registry.log_keepers
+
     def wants_fresh_child(self, job: ClaimedJob) -> bool:
         """Whether this job is to have a child process for itself."""
         definition = self._registry.find(job.handler)

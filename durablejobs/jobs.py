@@ -20,6 +20,8 @@ class JobSource(Protocol):
 
     def wait(self, job_id: int, timeout: float | None) -> Any: ...
 
+    async def await_result(self, job_id: int, timeout: float | None) -> Any: ...
+
 
 @dataclass(frozen=True)
 class Job:
@@ -103,6 +105,10 @@ class Job:
         `WaitTimeoutError`, or `JobNotFoundError` when the job is deleted meanwhile.
         """
         return self._source().wait(self.id, timeout)
+
+    async def await_result(self, timeout: float | None = None) -> Any:
+        """Return the job's result once it has ended, without blocking the event loop. Raises what `wait` raises."""
+        return await self._source().await_result(self.id, timeout)
 
     def _source(self) -> JobSource:
         if self.source is None:
@@ -245,6 +251,22 @@ def _decoded(text: str) -> Any:
     return value if end == len(text) else json.loads(text)
 
 
+class LogEntry(NamedTuple):
+    """A line of a job's log on its way in; the time is text."""
+
+    at: str
+    level: str
+    message: str
+
+
+class Notes(NamedTuple):
+    """What a running job has said about itself: its progress as JSON text, and lines of its log."""
+
+    job: ClaimedJob
+    progress: str | None
+    lines: list[LogEntry]
+
+
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """Which jobs are meant; an empty filter means all of them."""
@@ -286,6 +308,18 @@ class JobError:
 
 Wish = Literal["quiet", "stop"]
 """What a person may ask of a worker: to begin nothing more, or to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a job's kept log."""
+
+    job_id: int
+    attempt: int
+    at: datetime
+    level: str
+    """`debug`, `info`, `warning`, `error`, `critical`, or a name of your own."""
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from .coroutines import finished
 from .errors import ChildStartError
 from .event_loop import EventLoop
 from .executor import Executor
+from .jobs import Notes
 from .lane import Lane, Mark, Wake
 from .lanes import Lanes
 from .queues import QueuePlan
@@ -43,6 +44,7 @@ class LaneBuilder:
     watchdog: Watchdog
     seat: Seat | None
     child_program: ChildProgram
+    accept_notes: Callable[[Notes], None]
     fail: Callable[[ChildStartError], None]
 
     def build(self, plan: QueuePlan) -> Lanes:
@@ -66,7 +68,8 @@ class LaneBuilder:
 
     def _children(self, size: int, mark: Mark) -> Lane:
         runners = [
-            ChildRunner(self.child_program, self.executor, self.config, self.clock, self.fail) for _ in range(size)
+            ChildRunner(self.child_program, self.executor, self.config, self.clock, self.accept_notes, self.fail)
+            for _ in range(size)
         ]
         patience = self.config.kill_after + 2.0  # an idle child has so long to end
         return ThreadSlots(runners, mark, self.clock, self.wake, self.executor.cancellations, patience)

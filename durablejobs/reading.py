@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 from .config import checked_integer, parsed_job_id
 from .errors import DatabaseError, JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
-from .jobs import Job, JobError, JobFilter, QueueState, QueueStatistics, WorkerRecord
+from .jobs import Job, JobError, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
 from .statuses import Status
 from .store import Store
 
@@ -89,28 +91,73 @@ class Reader:
             if vital.seat is not None and presence.sitter(vital.seat) == vital.id
         }
 
+    def log_of(self, job_id: int) -> list[LogLine]:
+        """Return the kept log of a job, oldest line first. Raises `JobNotFoundError`."""
+        return self._store.log_of(self.get(job_id).id)
+
+    # Waiting
+
     def wait(self, job_id: int, timeout: float | None) -> Any:
         """Return a job's result once it has ended; see `Job.wait`."""
-        job = self.wait_for_end(job_id, timeout)
-        if job.status is Status.FAILED:
-            raise JobFailedError(job.id, job.error)
-        if job.status is Status.CANCELLED:
-            raise JobCancelledError(job.id, job.error)
-        return job.result
+        return _result(self.wait_for_end(job_id, timeout))
 
-    def wait_for_end(self, job_id: int, timeout: float | None) -> Job:
-        """Return the job once it has ended, however. Raises `WaitTimeoutError`."""
+    async def await_result(self, job_id: int, timeout: float | None) -> Any:
+        """The same on an event loop, which it does not block."""
+        with closing(self._looks(job_id, timeout)) as looks:
+            while (job := next(looks)) is None or not job.is_final:
+                if job is None:
+                    await asyncio.sleep(LOOK_EVERY)
+            return _result(job)
+
+    def wait_for_end(self, job_id: int, timeout: float | None, on_look: Callable[[Job], None] | None = None) -> Job:
+        """Return the job once it has ended, however; `on_look` gets it each time it may have changed.
+
+        Raises `WaitTimeoutError`.
+        """
+        with closing(self._looks(job_id, timeout)) as looks:
+            while (job := next(looks)) is None or not job.is_final:
+                if job is None:
+                    time.sleep(LOOK_EVERY)
+                elif on_look is not None:
+                    on_look(job)
+            return job
+
+    def _looks(self, job_id: int, timeout: float | None) -> Generator[Job | None, None, None]:
+        """Yield the job each time it may have changed, at last as it has ended; None: pause, then go on."""
         give_up = None if timeout is None else time.monotonic() + timeout
-        watch = self._store.watch()
-        try:
-            while not (job := self.get(job_id)).is_final:
-                while not watch.changed():
+        with closing(self._store.watch()) as watch:
+            while True:
+                job = self.get(job_id)
+                yield job
+                if job.is_final:
+                    return
+                while True:
                     if give_up is not None and time.monotonic() >= give_up:
                         raise WaitTimeoutError(job.id, timeout or 0.0, job.status)
+                    yield None  # also where others commit all the time
+                    if watch.changed():
+                        break
+
+    @contextmanager
+    def changes(self) -> Iterator[Callable[[float], None]]:
+        """Yield a function that returns when somebody else has committed, or after so many seconds."""
+        with closing(self._store.watch()) as watch:
+
+            def wait(seconds: float) -> None:
+                until = time.monotonic() + seconds
+                while not watch.changed() and time.monotonic() < until:
                     time.sleep(LOOK_EVERY)
-            return job
-        finally:
-            watch.close()
+
+            yield wait
+
+
+def _result(job: Job) -> Any:
+    """Return what a job that has ended has returned, or raise what has happened to it."""
+    if job.status is Status.FAILED:
+        raise JobFailedError(job.id, job.error)
+    if job.status is Status.CANCELLED:
+        raise JobCancelledError(job.id, job.error)
+    return job.result
 
 
 def _with_source(job: Job, reader: Reader) -> Job:

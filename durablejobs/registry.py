@@ -45,6 +45,8 @@ class HandlerOptions:
     timeout: float | None = None
     mode: str | None = None
     """`thread` (the default) or `process`; an `async def` runs on the event loop by itself."""
+    keep_log: bool = False
+    """Whether what its runs write with the standard `logging` is kept with their jobs."""
     fresh: bool = False
     """With `mode="process"`: each job gets a new child process."""
     retry_on: ExceptionTypes | None = None
@@ -67,8 +69,9 @@ class HandlerOptions:
             checked_timeout(self.timeout)
         if self.mode not in (None, Mode.THREAD, Mode.PROCESS):
             raise ConfigurationError("mode", f"must be 'thread' or 'process', not {self.mode!r}")
-        if not isinstance(self.fresh, bool):
-            raise ConfigurationError("fresh", f"must be True or False, not {self.fresh!r}")
+        for name in ("fresh", "keep_log"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(name, f"must be True or False, not {getattr(self, name)!r}")
         if self.fresh and self.mode != Mode.PROCESS:
             raise ConfigurationError("fresh", "is for mode='process' only: it asks for a new child process")
         if self.retry_on is not None:
@@ -252,6 +255,11 @@ class Registry:
     def of_mode(self, mode: Mode) -> list[HandlerDefinition]:
         """Return the handlers that run like this."""
         return [definition for definition in self._handlers.values() if definition.mode is mode]
+
+    @property
+    def log_keepers(self) -> frozenset[str]:
+        """The names of the handlers whose logs are kept."""
+        return frozenset(name for name, definition in self._handlers.items() if definition.options.keep_log)
 
     def __len__(self) -> int:
         return len(self._handlers)

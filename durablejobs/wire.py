@@ -5,6 +5,7 @@
 | `run`, the claimed job | `ready`: its modules are imported                      |
 | `stop`, how           | `unfit`, why: they cannot be                            |
 | `end`                 | `begun`: the job is not the worker's alone any more     |
+|                       | `notes`, progress and log lines of the job              |
 |                       | `ended`, the outcome                                    |
 """
 
@@ -16,6 +17,7 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple
 
+from .jobs import ClaimedJob, LogEntry, Notes
 from .outcomes import Errored, Failure, GaveUp, Outcome, Settled, Snoozed, Stopped, Succeeded
 
 _OUTCOMES: Final = {cls.__name__: cls for cls in (Succeeded, Settled, Errored, GaveUp, Snoozed, Stopped)}
@@ -43,6 +45,17 @@ class Link:
     def receive(self) -> Message:
         """Wait for the next message. Raises `EOFError` or `OSError` when the other end is gone."""
         return Message._make(json.loads(self.pipe.recv_bytes()))
+
+
+def notes_to_json(notes: Notes) -> list[Any]:
+    """Return what `notes_from_json` makes the same notes of."""
+    return [notes.progress, notes.lines]
+
+
+def notes_from_json(job: ClaimedJob, given: list[Any]) -> Notes:
+    """Return the notes of the job that a child process runs."""
+    progress, lines = given
+    return Notes(job, progress, [LogEntry._make(line) for line in lines])
 
 
 def outcome_to_json(outcome: Outcome) -> list[Any]:

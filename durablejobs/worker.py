@@ -18,7 +18,9 @@ from .events import Listeners
 from .executor import Executor
 from .heartbeat import Heartbeat
 from .isolation import Isolation
-from .jobs import ClaimedJob
+from .jobs import ClaimedJob, Notes
+from .journal import Journal
+from .kept_log import kept_log
 from .lane_builder import LaneBuilder, lane_sizes
 from .maintenance import Pruner, Rescuer
 from .queues import parse_queues
@@ -56,6 +58,7 @@ class Worker:
         executor: Executor,
         config: WorkerConfig,
         child_program: ChildProgram,
+        journal: Journal,
         listeners: Listeners,
         on_ending: EndingListener | None = None,
     ) -> None:
@@ -63,6 +66,7 @@ class Worker:
         self._executor = executor
         self._config = config
         self._child_program = child_program
+        self._journal = journal
         self._clock: Clock = store.clock
         self._reporter = Reporter(store.clock, listeners, on_ending)
         self._queues = parse_queues(config.queues)
@@ -70,6 +74,8 @@ class Worker:
         self._failure: DurableJobsError | None = None
         self._waker: Waker | None = None
         self._unsettled: list[Ending] = []
+        self._last_notes: list[Notes] = []
+        """Of the runs whose endings are not settled."""
         self._claimed_ids: set[int] = set()
         self._must_reconcile = False
         self._next_due: datetime | None = None
@@ -115,7 +121,8 @@ class Worker:
         try:
             self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there
             self._resources.set_up(self._executor.resources_of(Mode.THREAD, Mode.ASYNC))
-            with stop_on_signals(self.drain if is_supervised else self.stop):
+            stops = stop_on_signals(self.drain if is_supervised else self.stop)
+            with stops, kept_log(self._executor.log_keepers):
                 while not self._is_done():
                     self._persist(self._turn)
                     self._maintain()
@@ -143,6 +150,7 @@ class Worker:
             self._watchdog,
             self._seat,
             self._child_program,
+            self._journal.accept,
             self._fail,
         ).build(self._queues)
         self._resources = Resources(self._lanes.await_on_loop)
@@ -204,13 +212,15 @@ class Worker:
 
     def _give_back(self, claimed: list[ClaimedJob]) -> None:
         if claimed:
-            self._persist(lambda: self._store.release(claimed))
+            notes = self._journal.take(claimed)
+            self._persist(lambda: self._store.release(claimed, notes))
             self._forget({job.id for job in claimed})
 
     def _end(self) -> None:
         self._resources.take_down()
         self._heartbeat.stop()
         self._lanes.stop()
+        self._journal.close()
         self._watchdog.stop()
         if self._waker is not None:
             self._waker.close()
@@ -250,12 +260,12 @@ class Worker:
             self._store.release_unknown(self._worker_id, self._claimed_ids)
             self._must_reconcile = False
         self._give_back(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
-        self._unsettled += self._lanes.take_finished()
+        self._take_finished()
         requests = self._lanes.requests(self._worker_id, self._config.lease, self._most_wanted())
         wanted = sum(request.most for request in requests)
         if not self._unsettled and not self._is_worth_a_claim(wanted):
             return
-        turn = self._store.turn(self._unsettled, *requests)
+        turn = self._store.turn(self._unsettled, *requests, notes=self._last_notes)
         self._conclude(turn.settlement)
         self._lanes.note_claimed(requests, turn.claimed)
         self._accept(turn.claimed)
@@ -284,14 +294,19 @@ class Worker:
         if not self._lanes.in_flight:
             self._lanes.submit(self._isolation.next_alone())
 
+    def _take_finished(self) -> None:
+        finished = self._lanes.take_finished()
+        self._unsettled += finished
+        self._last_notes += self._journal.take(ending.job for ending in finished)
+
     def _settle(self) -> None:
-        self._unsettled += self._lanes.take_finished()
+        self._take_finished()
         if self._unsettled:
-            self._conclude(self._store.settle(self._worker_id, self._unsettled))
+            self._conclude(self._store.settle(self._worker_id, self._unsettled, self._last_notes))
 
     def _conclude(self, settlement: Settlement) -> None:
         """Report and forget what has been settled."""
-        endings, self._unsettled = self._unsettled, []
+        endings, self._unsettled, self._last_notes = self._unsettled, [], []
         self._forget({ending.job.id for ending in endings})
         self._reporter.note(endings, settlement)
 

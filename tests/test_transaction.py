@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
@@ -369,3 +371,132 @@ def test_a_result_that_cannot_be_stored_undoes_nothing(run: Run) -> None:
 
     assert run(handler).result["durablejobs"] == "the result could not be stored"
     assert run.effects == ["done"]
+
+
+# On the event loop
+
+
+def test_in_an_async_handler_it_is_an_async_with(run: Run) -> None:
+    async def handler() -> None:
+        async with current_job().transaction() as connection:
+            effect(connection)
+
+    assert run(handler).status == "succeeded"
+    assert run.effects == ["done"]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_an_async_handler_raises_undoes_its_effects(run: Run, inside: bool) -> None:
+    async def handler() -> None:
+        async with current_job().transaction() as connection:
+            effect(connection)
+            if inside:
+                raise ValueError
+        raise ValueError
+
+    assert run(handler).status == "failed"
+    assert run.effects == []
+
+
+def test_a_plain_with_is_refused_there_it_would_block_the_loop(run: Run) -> None:
+    async def handler() -> None:
+        with current_job().transaction():
+            pass
+
+    job = run(handler)
+    assert job.error == (
+        "TransactionError: in an async handler it is `async with current_job().transaction() as connection:`"
+    )
+
+
+def test_a_hundred_async_handlers_take_turns_and_the_loop_goes_on(jobs: DurableJobs, sql: Sql) -> None:
+    @jobs.handler
+    async def handler() -> None:
+        await asyncio.sleep(0)
+        async with current_job().transaction() as connection:
+            effect(connection)
+            await asyncio.sleep(0)
+
+    handler.enqueue_many([[]] * 100)
+    assert jobs.work(burst=True, concurrency=1).succeeded == 100
+    assert sql("SELECT count(DISTINCT job) AS jobs, count(*) AS n FROM effects") == [{"jobs": 100, "n": 100}]
+
+
+def test_a_timeout_in_the_block_undoes_the_effects_and_lets_the_next_one_in(jobs: DurableJobs, run: Run) -> None:
+    @jobs.handler(timeout=0.2, max_attempts=1)
+    async def slow() -> None:
+        async with current_job().transaction() as connection:
+            effect(connection)
+            await asyncio.sleep(60)
+
+    job = slow.enqueue()
+    assert run(lambda: None).status == "succeeded"
+    assert job.refresh().status == "failed"
+    assert run.effects == []
+
+
+def test_one_that_is_cancelled_while_it_waits_for_the_lock_leaves_it_to_others(jobs: DurableJobs, run: Run) -> None:
+    entered = threading.Event()
+
+    @jobs.handler(timeout=0.2, max_attempts=1)
+    async def waits() -> None:
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        async with current_job().transaction():
+            raise AssertionError("never reached")
+
+    def holds() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            entered.set()
+            while jobs.get(waiting.id).attempt == 0:
+                time.sleep(0.001)
+            time.sleep(0.5)  # longer than the other one waits
+
+    waiting = waits.enqueue()
+    assert run(holds).status == "succeeded"
+    assert waiting.refresh().status == "failed"
+    assert "timeout of 0.2 s" in (waiting.refresh().error or "")
+    jobs.enqueue("handler")
+    assert jobs.work(burst=True, concurrency=1).succeeded == 1
+    assert run.effects == ["done", "done"]
+
+
+def test_what_another_async_handler_does_meanwhile_waits_its_turn(jobs: DurableJobs, sql: Sql) -> None:
+    entered = asyncio.Event()
+    left = asyncio.Event()
+
+    @jobs.handler
+    async def holds() -> None:
+        async with current_job().transaction() as connection:
+            entered.set()
+            await left.wait()
+            effect(connection)
+
+    @jobs.handler(max_attempts=1)
+    async def enqueues() -> str:
+        await entered.wait()
+        with pytest.raises(TransactionError, match="aenqueue"):
+            jobs.using(check=False).enqueue("child")
+        enqueueing = asyncio.create_task(jobs.using(check=False).aenqueue("child"))
+        await asyncio.sleep(0.05)
+        assert not enqueueing.done()
+        left.set()
+        return (await enqueueing).handler
+
+    holds.enqueue()
+    job = enqueues.enqueue()
+    jobs.work(burst=True, concurrency=1)
+    assert job.wait(10) == "child"
+    assert sql("SELECT count(*) AS n FROM effects") == [{"n": 1}]
+
+
+def test_an_enqueue_in_a_thread_past_the_own_transaction_is_refused_too(run: Run, jobs: DurableJobs) -> None:
+    async def handler() -> None:
+        async with current_job().transaction() as connection:
+            effect(connection)
+            await jobs.using(check=False).aenqueue("child")
+
+    job = run(handler)
+    assert "using(connection=…)" in (job.error or "")
+    assert run.effects == []

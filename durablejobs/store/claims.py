@@ -163,6 +163,7 @@ def claim_statement(
             worker_id=bindparam("worker"),
             started_at=bindparam("now"),
             lease_expires_at=bindparam("lease"),
+            progress=None,  # of an earlier run
         )
         .returning(*(jobs.c[name] for name in ClaimedJob._fields))
     )

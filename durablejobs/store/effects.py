@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from enum import Enum
@@ -23,12 +23,13 @@ from sqlalchemy import Connection, bindparam, event, select
 
 from ..clock import Clock, to_text
 from ..errors import ClaimLostError, TransactionError
-from ..jobs import ClaimedJob
+from ..jobs import ClaimedJob, Notes
 from ..outcomes import Succeeded
 from .claims import IS_RUNNING
 from .database import Database, LentTransaction
 from .endings import Ending, succeed
 from .hot import HotStatement
+from .notes import write_notes
 from .tables import jobs
 
 T = TypeVar("T")
@@ -64,15 +65,23 @@ class JobTransaction:
     Leaving the block by an exception rolls back; otherwise it stays open until `settle` or `roll_back`.
     """
 
-    def __init__(self, database: Database, job: ClaimedJob, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, job: ClaimedJob, clock: Clock, last_notes: Callable[[ClaimedJob], Sequence[Notes]]
+    ) -> None:
         self._job = job
         self._clock = clock
+        self._last_notes = last_notes
         self._transaction = database.lend()
         self._state = _State.NEW
         self._changing = threading.Lock()
         self._guard: _Guard
         self._connection: Connection
         self._began = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds the write lock."""
+        return self._state is _State.OPEN
 
     @property
     def is_over(self) -> bool:
@@ -148,6 +157,7 @@ class JobTransaction:
         try:
             if self._guard.offence is not None:
                 raise TransactionError(_refusal(self._guard.offence))
+            write_notes(self._connection, self._last_notes(self._job))
             now = self._clock.now()
             ending = Ending(self._job, outcome, to_text(now - timedelta(seconds=seconds)), to_text(now))
             if succeed(self._connection, [ending]):

@@ -21,7 +21,9 @@ from ..jobs import (
     Job,
     JobError,
     JobFilter,
+    LogLine,
     NewJob,
+    Notes,
     QueueState,
     QueueStatistics,
     UniqueRule,
@@ -35,6 +37,7 @@ from .database import Watch, database_at
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
 from .hot import driver_of
+from .notes import log_of, write_notes
 from .presence import LockFile, Seat
 from .redactions import publish, published
 from .rescues import Rescued
@@ -209,13 +212,14 @@ class Store:
 
     # The worker's turn
 
-    def turn(self, finished: Sequence[Ending], *requests: ClaimRequest) -> Turn:
+    def turn(self, finished: Sequence[Ending], *requests: ClaimRequest, notes: Sequence[Notes] = ()) -> Turn:
         """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync.
 
-        There is a request for each lane of the worker, at least one.
+        There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished.
         """
         now = self.clock.now()
         with self._write() as connection:
+            write_notes(connection, notes)
             settlement = endings.settle(connection, requests[0].worker_id, finished)
             claims.promote(connection, to_text(now))
             rooms = queue_rules.rooms(connection, to_text(now))
@@ -254,21 +258,28 @@ class Store:
                 claimed += take([queue], wanted)
         return claimed
 
-    def transaction(self, job: ClaimedJob) -> JobTransaction:
-        """Return a transaction for the handler of this job; it commits with the job's ending."""
+    def write_notes(self, notes: Sequence[Notes]) -> None:
+        """Write what running jobs have said; what is said of jobs that are not this worker's any more is dropped."""
+        with self._write() as connection:
+            write_notes(connection, notes)
+
+    def transaction(self, job: ClaimedJob, last_notes: Callable[[ClaimedJob], Sequence[Notes]]) -> JobTransaction:
+        """Return a transaction for the handler of this job; it commits with the job's ending and its last notes."""
         from .effects import JobTransaction
 
         self.open()
-        return JobTransaction(self.database, job, self.clock)
+        return JobTransaction(self.database, job, self.clock, last_notes)
 
-    def settle(self, worker_id: int, finished: Sequence[Ending]) -> Settlement:
+    def settle(self, worker_id: int, finished: Sequence[Ending], notes: Sequence[Notes] = ()) -> Settlement:
         """Write endings only."""
         with self._write() as connection:
+            write_notes(connection, notes)
             return endings.settle(connection, worker_id, finished)
 
-    def release(self, claimed: Sequence[ClaimedJob]) -> int:
+    def release(self, claimed: Sequence[ClaimedJob], notes: Sequence[Notes] = ()) -> int:
         """Give claimed jobs back, their attempt unspent."""
         with self._write() as connection:
+            write_notes(connection, notes)
             return claims.release(connection, claimed)
 
     def release_unknown(self, worker_id: int, known: Set[int]) -> int:
@@ -466,6 +477,11 @@ class Store:
         """Return one job and its attempts that did not succeed, as of one moment."""
         with self._read() as connection:
             return queries.job_by_id(connection, job_id), queries.errors_of(connection, job_id)
+
+    def log_of(self, job_id: int) -> list[LogLine]:
+        """Return the kept log of a job, oldest line first."""
+        with self._read() as connection:
+            return log_of(connection, job_id)
 
     def list_jobs(self, wanted: JobFilter, limit: int, before: int | None = None) -> list[Job]:
         """Return jobs that match, newest first."""

@@ -187,6 +187,19 @@ job_errors = Table(
     Index("ix_job_errors_job_id", "job_id"),
 )
 
+# What a running job has kept of its log, bounded by the journal of its worker.
+job_logs = Table(
+    "job_logs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Index("ix_job_logs_job_id", "job_id"),
+)
+
 job_workers = Table(
     "job_workers",
     metadata,

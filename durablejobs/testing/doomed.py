@@ -18,6 +18,7 @@ from typing import Any
 
 from ..app import DurableJobs
 from ..clock import to_text
+from ..jobs import Notes
 from ..store import Store, Turn
 from ..store.endings import Ending
 from ..store.store import ClaimRequest
@@ -45,13 +46,13 @@ class _DoomedStore(Store):
     at: str | None
     handler: str | None
 
-    def turn(self, finished: Sequence[Ending], *requests: ClaimRequest) -> Turn:
+    def turn(self, finished: Sequence[Ending], *requests: ClaimRequest, notes: Sequence[Notes] = ()) -> Turn:
         """Settle and claim as always, up to the point of death."""
         last_words = [ending for ending in finished if self._is_chosen(ending.job.handler)]
         if self.at == "end" and last_words:
             self.settle(requests[0].worker_id, [ending for ending in finished if ending not in last_words])
             _die()
-        turn = super().turn(finished, *requests)
+        turn = super().turn(finished, *requests, notes=notes)
         if self.at == "start" and any(self._is_chosen(job.handler) for job in turn.claimed):
             _die()
         return turn

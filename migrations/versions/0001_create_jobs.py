@@ -1,4 +1,4 @@
-"""Create jobs, job_errors, job_workers, job_queues."""
+"""Create jobs, job_errors, job_logs, job_workers, job_queues, job_counts."""
 
 from __future__ import annotations
 
@@ -215,6 +215,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_errors")),
     )
     op.create_index("ix_job_errors_job_id", "job_errors", ["job_id"], unique=False)
+    op.create_table(
+        "job_logs",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("job_id", sa.Integer(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Text(), nullable=False),
+        sa.Column("level", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_logs_job_id_jobs"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_job_logs")),
+    )
+    op.create_index("ix_job_logs_job_id", "job_logs", ["job_id"], unique=False)
     op.create_table(
         "job_moves",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Final
 
+from ...current import running_job
 from ...errors import TransactionError
 from ..presence import LockFile
 
@@ -41,9 +42,10 @@ class Gate:
 
     def enter(self, timeout: float) -> bool:
         """Go in, after at most `timeout` seconds; return whether it worked."""
-        self.refuse_write_inside_write()
-        if not self._threads.acquire(timeout=timeout):
-            return False
+        if not self._threads.acquire(blocking=False):
+            self.refuse_write_inside_write()
+            if not self._threads.acquire(timeout=timeout):
+                return False
         try:
             entered = self._file is None or self._pass_turnstile(self._file, time.monotonic() + timeout)
         except BaseException:
@@ -56,11 +58,15 @@ class Gate:
         return True
 
     def refuse_write_inside_write(self) -> None:
-        """Raise `TransactionError` in the thread that is in: what it waits for would wait for it."""
-        if self._inside == threading.get_ident():
+        """Raise `TransactionError` where the one who is in would have to wait for itself.
+
+        That is its thread, and whatever a job does in other threads while its transaction is open.
+        """
+        job = running_job()
+        if self._inside == threading.get_ident() or (job is not None and job.holds_write_lock):
             raise TransactionError(
-                "a write inside a write of the same thread would wait for itself for ever: enqueue with "
-                "using(connection=…) of the transaction; on an event loop, `await asyncio.to_thread(…)` waits its turn"
+                "a write inside a write would wait for itself for ever: enqueue with using(connection=…) of the "
+                "transaction; on an event loop where another job has one open, `aenqueue` waits its turn"
             )
 
     def belongs_to(self, thread: int) -> None:

@@ -1,0 +1,41 @@
+"""What running jobs say about themselves: progress and log lines, each write guarded by the claim token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from sqlalchemy import Connection, Text, bindparam, func, insert, select, update
+
+from ..jobs import LogLine, Notes
+from .claims import IS_RUNNING
+from .hot import HotStatement
+from .tables import job_logs, jobs
+
+# Also where there is no progress to write: that it finds its row says that the job is still this worker's.
+_PROGRESS: Final = HotStatement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
+    .values(progress=func.coalesce(bindparam("progress", type_=Text), jobs.c.progress))
+)
+_LINE: Final = HotStatement(
+    insert(job_logs).values({name: bindparam(name) for name in ("job_id", "attempt", "at", "level", "message")})
+)
+
+
+def write_notes(connection: Connection, notes: Iterable[Notes]) -> None:
+    """Write the notes of jobs that are still this worker's; those of others are dropped."""
+    for job, progress, lines in notes:
+        values = {"job": job.id, "token": job.claim_token, "progress": progress}
+        if not _PROGRESS.run(connection, values).rowcount:
+            continue
+        for at, level, message in lines:
+            line = {"job_id": job.id, "attempt": job.attempt, "at": at, "level": level, "message": message}
+            _LINE.run(connection, line)
+
+
+def log_of(connection: Connection, job_id: int) -> list[LogLine]:
+    """Return the kept log of a job, oldest first."""
+    columns = [job_logs.c[name] for name in LogLine.__slots__]
+    rows = connection.execute(select(*columns).where(job_logs.c.job_id == job_id).order_by(job_logs.c.id))
+    return [LogLine(*row) for row in rows]
