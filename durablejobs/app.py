@@ -227,6 +227,11 @@ class DurableJobs:
 
     # Reading
 
+    @property
+    def reader(self) -> Reader:
+        """The read verbs, some more of them than here."""
+        return self._reader
+
     def get(self, job_id: int) -> Job:
         """Return one job. Raises `JobNotFoundError`."""
         return self._reader.get(job_id)

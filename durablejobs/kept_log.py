@@ -10,7 +10,7 @@ from .current import running_job
 
 
 class KeptLog(logging.Handler):
-    """Gives the records of some handlers' runs to their jobs; levels and filters are the application's."""
+    """Gives the records of some handlers' runs to their jobs; which there are is up to the levels of the loggers."""
 
     def __init__(self, handlers: Set[str]) -> None:
         super().__init__()
@@ -34,9 +34,17 @@ def kept_log(handlers: Set[str]) -> Iterator[None]:
     if not handlers:
         yield
         return
-    keeper, root = KeptLog(handlers), logging.getLogger()
-    root.addHandler(keeper)
+    root = logging.getLogger()
+    level = root.level
+    added: list[logging.Handler] = [KeptLog(handlers)]
+    if not root.handlers:  # nobody has set up logging: warnings are printed as before, and INFO is kept as well
+        added += [logging.lastResort] if logging.lastResort is not None else []
+        root.setLevel(min(level, logging.INFO))
+    for each in added:
+        root.addHandler(each)
     try:
         yield
     finally:
-        root.removeHandler(keeper)
+        for each in added:
+            root.removeHandler(each)
+        root.setLevel(level)

@@ -102,7 +102,7 @@ def enqueue(
             say(f"job {job.id} is enqueued; waiting for its end")
             from .wait import wait_and_show
 
-            return wait_and_show(job, timeout, as_json)
+            return wait_and_show(jobs.reader, job.id, timeout, as_json)
         if as_json:
             show_json({"id": job.id, "duplicate": job.is_duplicate})
         else:

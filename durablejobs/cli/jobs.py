@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -18,14 +20,17 @@ from .records import (
     STYLES,
     absolute,
     json_object,
+    progress_bar,
+    progress_text,
     relative,
     status_word,
     time_text,
 )
-from .terminal import Cell, Column, cut, say, show, show_json, show_table
+from .terminal import Cell, Column, cut, is_terminal, say, show, show_json, show_table
+from .watching import watch
 
 if TYPE_CHECKING:
-    from ..jobs import Job, JobError
+    from ..jobs import Job, JobError, LogLine
     from ..reading import Reader
 
 _COLUMNS: Final = (
@@ -39,8 +44,11 @@ _COLUMNS: Final = (
     Column("args", is_flexible=True),
     Column("error", is_flexible=True),
 )
+_PROGRESS_AT: Final = 2
+"""Behind the status."""
 _LONGEST_CELL: Final = 80
 _INDENT: Final = "    "
+_LEVEL_STYLES: Final = {"debug": "dim", "warning": "yellow", "error": "red", "critical": "red"}
 
 
 def _parse_before(text: str) -> int:
@@ -59,11 +67,13 @@ def _parse_before(text: str) -> int:
         "durablejobs list --status failed --status running --queue mail",
         "durablejobs list --limit 100 --before 4711",
         "durablejobs list --status failed --json | jq .error",
+        "durablejobs list --status running --watch          # until Ctrl-C",
     ],
 )
 @filter_options
 @click.option("--limit", type=int, default=20, show_default=True, help="How many at most.")
 @click.option("--before", type=Parsed("id", _parse_before), help="Only jobs with smaller ids: the next page.")
+@click.option("--watch", "watched", is_flag=True, help="Go on showing them as they change, until Ctrl-C.")
 @database_option
 @json_option
 def list_jobs(
@@ -72,25 +82,29 @@ def list_jobs(
     queue: str | None,
     limit: int,
     before: int | None,
+    watched: bool,
     database: str | None,
     as_json: bool,
 ) -> None:
     """List jobs, newest first.
 
-    'retrying' is shown for a scheduled job that has attempts behind it.
+    'retrying' is shown for a scheduled job that has attempts behind it. With --watch a terminal shows the list as it
+    is now; a pipe or a file gets a line for each job that is new or has changed.
     """
     from ..jobs import JobFilter
 
     wanted = JobFilter(tuple(dict.fromkeys(statuses)), handler, queue)
     with opened_reader(database) as reader:
-        found = reader.list_jobs(wanted, limit, before)
-        found = reader.shown(found)
+        if watched:
+            return watch(reader, lambda: reader.list_jobs(wanted, limit, before), _draw_list, as_json)
+        found = reader.shown(reader.list_jobs(wanted, limit, before))
         has_more = len(found) == limit and bool(reader.list_jobs(wanted, 1, found[-1].id))
     _show_list(found, as_json)
     if not found:
         say("no jobs" + (f" of {wanted}" if str(wanted) != "all" else "") + (f" before {before}" if before else ""))
     if has_more:
         say(f"there are more: --before {found[-1].id}")
+    return None
 
 
 def _show_list(found: list[Job], as_json: bool) -> None:
@@ -98,8 +112,30 @@ def _show_list(found: list[Job], as_json: bool) -> None:
         for job in found:
             show_json(json_object(job))
     elif found:
-        now = datetime.now(UTC)
-        show_table(_COLUMNS, [_row(job, now) for job in found])
+        _draw_list(found)
+
+
+def _draw_list(found: Sequence[Job]) -> None:
+    """Show the table, with a column of progress where a job has some to tell."""
+    if not found:
+        show("no jobs")
+        return
+    now = datetime.now(UTC)
+    columns, rows = list(_COLUMNS), [_row(job, now) for job in found]
+    if any(_has_progress(job) for job in found):
+        columns.insert(_PROGRESS_AT, Column("progress", is_flexible=True))
+        for job, row in zip(found, rows, strict=True):
+            row.insert(_PROGRESS_AT, _progress(job) if _has_progress(job) else "")
+    show_table(columns, rows)
+
+
+def _has_progress(job: Job) -> bool:
+    return job.progress is not None and not job.is_final
+
+
+def _progress(job: Job) -> str:
+    text = progress_bar(job.progress) if is_terminal(sys.stdout) else progress_text(job.progress)
+    return cut(text, _LONGEST_CELL)
 
 
 def _row(job: Job, now: datetime) -> list[str | Cell]:
@@ -124,25 +160,60 @@ def _row(job: Job, now: datetime) -> list[str | Cell]:
     context_settings=IDS_CONTEXT,
     examples=[
         "durablejobs show 12 --db jobs.db",
+        "durablejobs show 12 --log",
+        "durablejobs show 12 --watch                        # until it has ended",
         "durablejobs show 12 --json",
     ],
 )
 @click.argument("job", metavar="ID")
+@click.option("--log", "with_log", is_flag=True, help="Also what is kept of its log.")
+@click.option("--watch", "watched", is_flag=True, help="Go on showing it as it changes, until it has ended.")
 @database_option
 @json_option
-def show_job(job: str, database: str | None, as_json: bool) -> None:
-    """Show all about one job: its arguments, what has happened to it, and each attempt that did not succeed."""
+def show_job(job: str, with_log: bool, watched: bool, database: str | None, as_json: bool) -> None:
+    """Show all about one job: its arguments, what has happened to it, and each attempt that did not succeed.
+
+    With --watch a terminal shows the job as it is now; a pipe or a file gets a line for each change.
+    """
     with opened_reader(database) as reader:
-        found, errors = reader.get_with_errors(job_id(job))
-        (found,) = reader.shown([found])
-        if as_json:
-            _show_json(found, errors)
-        else:
+        number = reader.get(job_id(job)).id
+
+        def draw(_jobs: Sequence[Job] = ()) -> None:
+            found, errors = reader.get_with_errors(number)
+            (found,) = reader.shown([found])
             _show_text(found, errors, _worker_text(found, reader))
+            if with_log:
+                _show_log(reader.log_of(number))
+
+        if watched:
+            watch(reader, lambda: [reader.get(number)], draw, as_json, until=lambda jobs: jobs[0].is_final)
+        elif as_json:
+            _show_json(reader, number, with_log)
+        else:
+            draw()
 
 
-def _show_json(job: Job, errors: list[JobError]) -> None:
-    show_json({**json_object(job), "errors": [json_object(error) for error in errors]})
+def _show_json(reader: Reader, number: int, with_log: bool) -> None:
+    job, errors = reader.get_with_errors(number)
+    (job,) = reader.shown([job])
+    shown = {**json_object(job), "errors": [json_object(error) for error in errors]}
+    if with_log:
+        shown["log"] = [json_object(line) for line in reader.log_of(number)]
+    show_json(shown)
+
+
+def _show_log(lines: Sequence[LogLine]) -> None:
+    show()
+    show("  log" if lines else "  log: nothing was kept", "bold")
+    attempt = None
+    for line in lines:
+        if line.attempt != attempt:
+            attempt = line.attempt
+            show(f"  attempt {attempt}", "dim")
+        first, *rest = line.message.splitlines() or [""]
+        show(f"{_INDENT}{absolute(line.at)} {line.level:<8}{first}", _LEVEL_STYLES.get(line.level, ""))
+        for text in rest:
+            show(textwrap.indent(text, 2 * _INDENT))
 
 
 def _worker_text(job: Job, reader: Reader) -> str | None:
@@ -169,7 +240,7 @@ def _show_text(job: Job, errors: list[JobError], worker: str | None) -> None:
     if job.meta:
         _field("meta", compact(job.meta))
     if job.progress is not None:
-        _field("progress", compact(job.progress))
+        _field("progress", progress_bar(job.progress) if is_terminal(sys.stdout) else progress_text(job.progress))
     _show_timeline(job, now)
     if job.status is Status.SUCCEEDED:
         _field("result", compact(job.result))

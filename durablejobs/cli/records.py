@@ -42,6 +42,42 @@ def status_word(job: Job) -> str:
     return "retrying" if job.status is Status.SCHEDULED and job.attempt > 0 else job.status.value
 
 
+BAR: Final = 10
+"""Characters of a bar."""
+
+
+def progress_text(progress: Any) -> str:
+    """Return what a handler has said about its progress: `3/10 resizing`."""
+    if not isinstance(progress, dict):  # written by SQL
+        return "" if progress is None else str(progress)
+    done, total, message = (progress.get(name) for name in ("done", "total", "message"))
+    amount = "" if done is None else _amount(done) if total is None else f"{_amount(done)}/{_amount(total)}"
+    return " ".join(filter(None, (amount, str(message or ""))))
+
+
+def _amount(number: Any) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".") if isinstance(number, float) else str(number)
+
+
+def progress_bar(progress: Any) -> str:
+    """Return the same behind a bar, where there is something to draw."""
+    share = progress_share(progress)
+    if share is None:
+        return progress_text(progress)
+    full = round(share * BAR)
+    return f"{'█' * full}{'░' * (BAR - full)} {progress_text(progress)}"
+
+
+def progress_share(progress: Any) -> float | None:
+    """Return how much of it is done, 0 to 1; None when nobody knows."""
+    if not isinstance(progress, dict):
+        return None
+    done, total = progress.get("done"), progress.get("total")
+    if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
+        return None
+    return min(max(done / total, 0.0), 1.0)
+
+
 def time_text(job: Job, now: datetime) -> str:
     """Return what a job's time says now: when it is due, how long it waits, runs, or took."""
     if job.status is Status.SCHEDULED:

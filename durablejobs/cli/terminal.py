@@ -6,19 +6,24 @@ direction, and rich never reads it as markup.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import select
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 import click
 
 from ..escaping import escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _NARROWEST: Final = 40
 _SHOW_PROGRESS_AFTER: Final = 0.3
@@ -45,6 +50,11 @@ def say(message: str) -> None:
 def show(line: str = "", style: str = "") -> None:
     """Write a line of foreign text to stdout."""
     text = escaped(line)
+    if _held is not None:
+        from rich.text import Text
+
+        _held.append(Text(text, style))
+        return
     if style and uses_colour(sys.stdout):
         text = click.style(text, **_click_style(style))
     click.echo(text)
@@ -68,6 +78,25 @@ def is_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
+
+
+def raise_if_unread(stream: TextIO) -> None:
+    """Raise `BrokenPipeError`, as the next write would, when nobody reads this pipe any more: `… | head -1`."""
+    if not hasattr(select, "poll"):
+        return
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        events = poll.poll(0)
+    except (OSError, ValueError):  # no real file
+        return
+    if any(event & select.POLLERR for _, event in events):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def can_redraw(stream: TextIO | None) -> bool:
+    """Return whether a drawing can be drawn over: on a terminal with a cursor to move."""
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
 def uses_colour(stream: TextIO | None) -> bool:
@@ -126,7 +155,6 @@ def _show_plain_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]])
 
 
 def _show_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -139,14 +167,53 @@ def _show_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) 
         )
     for row in rows:
         table.add_row(*(Text(cell.text, cell.style, no_wrap=True, overflow="ellipsis") for cell in row))
-    colours = uses_colour(sys.stdout)
-    Console(
-        file=sys.stdout,
+    if _held is not None:
+        _held.append(table)
+    else:
+        console(sys.stdout).print(table)
+
+
+def console(stream: TextIO) -> Console:
+    """Return rich's console on this stream."""
+    from rich.console import Console
+
+    colours = uses_colour(stream)
+    return Console(
+        file=stream,
         width=_width(),
-        force_terminal=colours,
+        force_terminal=can_redraw(stream),
         color_system="auto" if colours else None,
         highlight=False,
-    ).print(table)
+    )
+
+
+# A view that is drawn over and over
+
+_held: list[Any] | None = None
+"""What `show` and `show_table` were given while a view is put together; None: it goes out at once."""
+
+
+@contextmanager
+def redrawn() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Yield what calls a function and shows what that shows, in the place of what it showed before.
+
+    The last drawing stays.
+    """
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=console(sys.stdout), auto_refresh=False, vertical_overflow="crop") as live:
+
+        def redraw(draw: Callable[[], None]) -> None:
+            global _held
+            _held = []
+            try:
+                draw()
+                live.update(Group(*_held), refresh=True)
+            finally:
+                _held = None
+
+        yield redraw
 
 
 # Progress and questions
@@ -186,12 +253,10 @@ class _Bar:
             self._show()
 
     def _show(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = Console(file=sys.stderr, width=_width(), color_system="auto" if uses_colour(sys.stderr) else None)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._shown = Progress(*columns, console=console, transient=True)
+        self._shown = Progress(*columns, console=console(sys.stderr), transient=True)
         self._task = self._shown.add_task(self._what, total=self._total, completed=self._done)
         self._shown.start()
 

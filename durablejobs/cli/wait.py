@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import JobCancelledError, JobFailedError
+from ..statuses import Status
 from .commands import Command
 from .errors import ExitCode
 from .opening import opened_reader
 from .parameters import DURATION, IDS_CONTEXT, database_option, job_id, json_option
 from .terminal import say, show_json
+from .watching import job_progress
 
 if TYPE_CHECKING:
-    from ..jobs import Job
+    from ..reading import Reader
 
 
 @click.command(
@@ -36,18 +38,20 @@ def wait(job: str, timeout: float | None, database: str | None, as_json: bool) -
     Exits with 4 when the job failed or was cancelled, with 5 when it has not ended in time.
     """
     with opened_reader(database) as reader:
-        return wait_and_show(reader.get(job_id(job)), timeout, as_json)
+        return wait_and_show(reader, reader.get(job_id(job)).id, timeout, as_json)
 
 
-def wait_and_show(job: Job, timeout: float | None, as_json: bool) -> int:
-    """Wait for a job's end, print its result, and return the exit code."""
-    try:
-        result = job.wait(timeout)
-    except (JobFailedError, JobCancelledError) as error:
-        if as_json:
-            status = "failed" if isinstance(error, JobFailedError) else "cancelled"
-            show_json({"id": job.id, "status": status, "result": None})
-        say(f"durablejobs: {error}")
-        return ExitCode.FAILED
-    show_json({"id": job.id, "status": "succeeded", "result": result} if as_json else result)
-    return ExitCode.OK
+def wait_and_show(reader: Reader, number: int, timeout: float | None, as_json: bool) -> int:
+    """Wait for a job's end with its progress on a terminal, print its result, and return the exit code."""
+    with job_progress() as look:
+        job = reader.wait_for_end(number, timeout, look)
+    succeeded = job.status is Status.SUCCEEDED
+    if as_json:
+        show_json({"id": job.id, "status": job.status, "result": job.result if succeeded else None})
+    elif succeeded:
+        show_json(job.result)
+    if succeeded:
+        return ExitCode.OK
+    failed = job.status is Status.FAILED
+    say(f"durablejobs: {JobFailedError(job.id, job.error) if failed else JobCancelledError(job.id, job.error)}")
+    return ExitCode.FAILED

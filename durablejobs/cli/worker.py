@@ -117,7 +117,7 @@ def _work(
     watch: CodeWatch | None = None,
 ) -> int:
     """Run one worker to its end; a watch ends it when the code has changed."""
-    with opened_worker_app(app, database) as jobs, _logging(verbose, quiet):
+    with opened_worker_app(app, database) as jobs, _logging(verbose, quiet, bool(jobs.registry.log_keepers)):
         _check_handlers(jobs)
         open_and_say(jobs)
         if verbose:
@@ -206,7 +206,7 @@ class _LineFormatter(logging.Formatter):
 
 
 @contextmanager
-def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
+def _logging(verbose: bool, quiet: bool, keeps_logs: bool = False) -> Iterator[None]:
     """Log to stderr, unless the user's app has set up logging of its own: then to where that says."""
     root, own = logging.getLogger(), logging.getLogger("durablejobs")
     undo: list[Callable[[], None]] = []
@@ -218,10 +218,12 @@ def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
         handler.setFormatter(_LineFormatter())
         root.addHandler(handler)
         undo.append(lambda: root.removeHandler(handler))
-        if verbose:
+        if verbose or keeps_logs:  # what is kept may be more than what is printed
             level = root.level
             root.setLevel(logging.INFO)
             undo.append(lambda: root.setLevel(level))
+        if not verbose:
+            handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("durablejobs"))
     try:
         yield
     finally:
