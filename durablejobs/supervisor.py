@@ -208,6 +208,12 @@ class Supervisor:
         self._button.close()
 
 
+def leave_signals_to_the_supervisor() -> None:
+    """In a worker: let SIGTERM and SIGINT do nothing, from its very start to its end, but while it runs jobs."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+
+
 def obey(drain: Callable[[], None], hurry: Callable[[], None]) -> None:
     """In a worker: say that it has come up, and call these when the supervisor says so.
 

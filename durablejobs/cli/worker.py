@@ -16,7 +16,7 @@ import click
 from ..config import DAY, Retention, WorkerConfig, checked_integer
 from ..escaping import escaped
 from ..queues import parse_queues
-from ..supervisor import Supervisor, obey
+from ..supervisor import Supervisor, leave_signals_to_the_supervisor, obey
 from .commands import Command
 from .errors import ExitCode, Refusal
 from .opening import open_and_say, opened_worker_app
@@ -95,6 +95,8 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
     if verbose and quiet:
         raise click.UsageError("--verbose and --quiet exclude each other", click.get_current_context())
     supervised, reload = options.pop("supervised"), options.pop("reload")
+    if supervised:
+        leave_signals_to_the_supervisor()
     processes = _processes(options.pop("processes"))
     config = _config(options)
     if reload and processes > 1:

@@ -1,0 +1,133 @@
+"""Stopping a call from outside: the one that is meant, and never what comes after it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from durablejobs import JobCancelled, JobTimeout
+from durablejobs.interrupts import Guard, Interruption
+from durablejobs.jobs import ClaimedJob
+
+PATIENCE = 20.0
+
+
+def claimed(job_id: int = 1) -> ClaimedJob:
+    return ClaimedJob(job_id, 1, "mail", "default", "[]", "{}", 0, "", 1, 20, 0, None, "{}")
+
+
+def spin_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until
+
+
+@pytest.fixture
+def begun() -> threading.Event:
+    return threading.Event()
+
+
+def interrupt_when(begun: threading.Event, guard: Guard, job: ClaimedJob, how: Interruption) -> threading.Thread:
+    def act() -> None:
+        assert begun.wait(PATIENCE)
+        guard.interrupt(job, how)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
+
+
+def spin(begun: threading.Event) -> None:
+    begun.set()
+    spin_until(lambda: False)
+
+
+@pytest.mark.parametrize("how", [JobTimeout, JobCancelled])
+def test_a_call_that_computes_is_interrupted(begun: threading.Event, how: Interruption) -> None:
+    guard, job = Guard(), claimed()
+    thread = interrupt_when(begun, guard, job, how)
+    with pytest.raises(how):
+        guard.call(job, spin, [begun], {})
+    thread.join()
+
+
+def test_a_call_is_interrupted_once(begun: threading.Event) -> None:
+    guard, job, more = Guard(), claimed(), []
+
+    def catch() -> str:
+        try:
+            spin(begun)
+        except JobTimeout:
+            more.append(guard.interrupt(job, JobTimeout))
+        return "caught"
+
+    thread = interrupt_when(begun, guard, job, JobTimeout)
+    assert guard.call(job, catch, [], {}) == "caught"
+    assert more == [False]
+    thread.join()
+
+
+def test_no_other_job_and_no_call_that_is_over_is_interrupted() -> None:
+    guard, job = Guard(), claimed(1)
+    assert guard.call(job, lambda: guard.interrupt(claimed(2), JobTimeout), [], {}) is False
+    assert guard.interrupt(job, JobTimeout) is False
+
+
+def test_what_a_call_raises_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        Guard().call(claimed(), lambda: 1 // 0, [], {})
+
+
+class SlowGuard(Guard):
+    """A guard that takes its time between looking and shooting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aims = threading.Event()
+
+    def _send(self, how: Interruption) -> None:
+        self.aims.set()
+        time.sleep(0.05)
+        super()._send(how)
+
+
+class LooseGuard(SlowGuard):
+    """The same with a bug: it does not look and shoot under the lock."""
+
+    def interrupt(self, job: ClaimedJob, how: Interruption) -> bool:
+        if self._job is not job:
+            return False
+        self._send(how)
+        return True
+
+
+def end_while_it_shoots(guard: SlowGuard, begun: threading.Event) -> int:
+    """Let a call end while it is being interrupted; return how many interruptions arrive after its end."""
+    job = claimed()
+    thread = interrupt_when(begun, guard, job, JobTimeout)
+
+    def end_in_time() -> None:
+        begun.set()
+        assert guard.aims.wait(PATIENCE)
+
+    strays = 0
+    try:
+        with suppress(JobTimeout):
+            guard.call(job, end_in_time, [], {})
+        thread.join()
+        sum(number for number in range(1000))  # what comes after
+    except JobTimeout:
+        strays += 1
+    return strays
+
+
+def test_an_interruption_at_the_very_end_never_hits_what_comes_after(begun: threading.Event) -> None:
+    assert end_while_it_shoots(SlowGuard(), begun) == 0
+
+
+def test_this_test_finds_a_guard_that_does_not_hold_the_lock_while_it_shoots(begun: threading.Event) -> None:
+    assert end_while_it_shoots(LooseGuard(), begun) == 1
