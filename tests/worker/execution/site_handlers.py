@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import logging
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+
+from sqlalchemy import text
 
 from durablejobs import Backoff, DurableJobs, JobCancelled, JobDefaults, JobTimeout, current_job
 
@@ -236,3 +239,21 @@ def returns_a_coroutine() -> object:
 
 if __name__ == "__main__":
     print(jobs.work(burst=True, concurrency=1, process_concurrency=1))
+
+
+@jobs.handler(mode="process", keep_log=True)
+def process_effect(how: str) -> str:
+    """Write a row and enqueue a child job in the job's own transaction; then return, raise, or die."""
+    job = current_job()
+    job.progress(1, 2, "half-way")
+    job.log("by hand")
+    logging.getLogger("site").warning("by logging")
+    with job.transaction() as connection:
+        connection.execute(text("INSERT INTO effects VALUES (:job)"), {"job": job.id})
+        jobs.using(connection=connection).enqueue("thread_pid")
+    note("began")
+    if how == "raise":
+        raise ValueError("after its effects")
+    if how == "die once" and job.crashes == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "paid"
