@@ -25,10 +25,9 @@ _LOOK_EVERY: Final = 0.1
     cls=Command,
     short_help="Move all jobs to another database.",
     examples=[
-        "durablejobs copy jobs.db postgresql+psycopg://durablejobs@db.example.com/app",
-        "durablejobs copy jobs.db postgresql+psycopg://… --drain   # let running jobs end first",
-        "durablejobs copy postgresql+psycopg://… jobs.db           # and back",
-        "durablejobs copy jobs.db --reopen                         # the old one again, after a change of mind",
+        "durablejobs copy jobs.db /mnt/larger/jobs.db",
+        "durablejobs copy jobs.db /mnt/larger/jobs.db --drain   # let running jobs end first",
+        "durablejobs copy jobs.db --reopen                      # the old one again, after a change of mind",
     ],
 )
 @click.argument("source", metavar="SOURCE")
