@@ -13,6 +13,7 @@ from typing import Any
 
 from .jobs import ClaimedJob
 from .outcomes import JobCancelled, JobTimeout
+from .shielding import is_shielded
 
 Interruption = type[JobTimeout] | type[JobCancelled]
 
@@ -44,9 +45,12 @@ class Guard:
             raise
 
     def interrupt(self, job: ClaimedJob, how: Interruption) -> bool:
-        """Raise this in the call of this job, once; return whether it runs and was not interrupted before."""
+        """Raise this in the call of this job, once; return whether it runs and was not interrupted before.
+
+        False also while it writes to the database: ask again.
+        """
         with self._lock:
-            if self._job is not job or self._is_interrupted:
+            if self._job is not job or self._is_interrupted or is_shielded(self._thread):
                 return False
             self._is_interrupted = True
             self._send(how)

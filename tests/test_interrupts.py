@@ -12,6 +12,8 @@ import pytest
 from durablejobs import JobCancelled, JobTimeout
 from durablejobs.interrupts import Guard, Interruption
 from durablejobs.jobs import ClaimedJob
+from durablejobs.shielding import is_shielded, unshield
+from durablejobs.store.sqlite.gate import Gate
 
 PATIENCE = 20.0
 
@@ -24,6 +26,12 @@ def spin_until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until
+
+
+@pytest.fixture(autouse=True)
+def _not_shielded() -> None:
+    """Other tests in this process may have left a gate locked."""
+    unshield(threading.get_ident())
 
 
 @pytest.fixture
@@ -131,3 +139,48 @@ def test_an_interruption_at_the_very_end_never_hits_what_comes_after(begun: thre
 
 def test_this_test_finds_a_guard_that_does_not_hold_the_lock_while_it_shoots(begun: threading.Event) -> None:
     assert end_while_it_shoots(LooseGuard(), begun) == 1
+
+
+def test_a_call_that_writes_is_interrupted_only_when_the_write_lock_is_given_back(begun: threading.Event) -> None:
+    """Else the lock could be taken for ever, and nobody in this process could write any more."""
+    guard, job, gate = Guard(), claimed(), Gate(None)
+    answers: list[bool] = []
+    may_leave = threading.Event()
+
+    def write_and_go_on() -> None:
+        gate.enter(PATIENCE)
+        begun.set()
+        assert may_leave.wait(PATIENCE)
+        gate.leave()
+        spin_until(lambda: False)
+
+    def interrupt() -> None:
+        assert begun.wait(PATIENCE)
+        answers.append(guard.interrupt(job, JobTimeout))
+        may_leave.set()
+        spin_until(lambda: guard.interrupt(job, JobTimeout))
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(JobTimeout):
+        guard.call(job, write_and_go_on, [], {})
+    thread.join()
+    assert answers == [False]
+    assert gate.enter(0)
+    gate.leave()
+
+
+def test_who_has_waited_in_vain_for_the_write_lock_can_be_interrupted() -> None:
+    gate = Gate(None)
+    gate.enter(PATIENCE)
+    found: list[bool] = []
+
+    def wait_in_vain() -> None:
+        found.append(gate.enter(0.01))
+        found.append(is_shielded(threading.get_ident()))
+
+    thread = threading.Thread(target=wait_in_vain)
+    thread.start()
+    thread.join()
+    gate.leave()
+    assert found == [False, False]

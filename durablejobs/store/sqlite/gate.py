@@ -17,6 +17,7 @@ from typing import Final
 
 from ...current import running_job
 from ...errors import TransactionError
+from ...shielding import shield, unshield
 from ..presence import LockFile
 
 OUTER: Final = 1 << 40
@@ -39,9 +40,22 @@ class Gate:
         self._file = lock_file
         self._threads = threading.Lock()
         self._inside: int | None = None
+        self._shielded = 0
 
     def enter(self, timeout: float) -> bool:
-        """Go in, after at most `timeout` seconds; return whether it worked."""
+        """Go in, after at most `timeout` seconds; return whether it worked. No timeout interrupts who is in."""
+        me = threading.get_ident()
+        entered = False
+        try:
+            shield(me)
+            entered = self._enter(timeout)
+        finally:
+            if not entered:
+                unshield(me)
+        self._shielded = me
+        return entered
+
+    def _enter(self, timeout: float) -> bool:
         if not self._threads.acquire(blocking=False):
             self.refuse_write_inside_write()
             if not self._threads.acquire(timeout=timeout):
@@ -76,9 +90,17 @@ class Gate:
     def leave(self) -> None:
         """Let the next one in."""
         self._inside = None
-        if self._file is not None:
-            self._file.unlock(INNER)
-        self._threads.release()
+        shielded = self._shielded
+        try:
+            if self._file is not None:
+                self._file.unlock(INNER)
+        finally:
+            self._threads.release()
+            unshield(shielded)
+
+    def unshield(self) -> None:
+        """Let the one who is in be interrupted: a handler whose transaction this is."""
+        unshield(self._shielded)
 
     @staticmethod
     def _pass_turnstile(file: LockFile, give_up: float) -> bool:

@@ -211,6 +211,11 @@ class LentTransaction(WriteTransaction):
 
     __slots__ = ()
 
+    def __enter__(self) -> Connection:
+        connection = super().__enter__()
+        self._gate.unshield()  # the handler may be interrupted in it: then it is rolled back
+        return connection
+
     def belongs_to(self, thread: int) -> None:
         """Note which thread the transaction is for, if another one has waited for it."""
         self._gate.belongs_to(thread)
