@@ -187,6 +187,7 @@ def test_a_time_that_python_cannot_read_is_none_and_spoils_no_list(
     store: Store, enqueue: Enqueue, sql: Sql, forced: object
 ) -> None:
     job_id = enqueue()
+    sql("PRAGMA ignore_check_constraints = ON")
     sql("UPDATE jobs SET lease_expires_at = ?, started_at = ?, cancel_requested_at = ?", *[forced] * 3)
     [job] = store.list_jobs(JobFilter(), 10)
     assert (job.id, job.lease_expires_at, job.started_at, job.cancel_requested_at) == (job_id, None, None, None)

@@ -47,7 +47,7 @@ BREAKS = {
     "I13 no job has started before its time (or the clock was set back)": (
         "UPDATE jobs SET run_at = '2040-01-01 00:00:00.000000' WHERE id = 4"
     ),
-    "I2 no unique key has two living jobs": "UPDATE jobs SET unique_key = 'k' WHERE id IN (5, 6)",
+    "I2 no unique key is held by two jobs": "UPDATE jobs SET unique_key = 'k' WHERE id IN (5, 6)",
     "I10 the kept counts of ended jobs equal the rows": "UPDATE job_counts SET number = 7 WHERE status = 'succeeded'",
     "I10 every recorded error belongs to a job": (
         "INSERT INTO job_errors(job_id, attempt, ended_at, kind, message) "
