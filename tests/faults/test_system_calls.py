@@ -189,7 +189,7 @@ def test_a_worker_that_is_killed_at_any_system_call_loses_no_job(
     victims.run(place, do="batch", count=10)
     most = victims.run(place, do="work", lease=1).calls[call]
     kills = 0
-    for number in range(1, most + 1, 4):
+    for number in range(1, most + 1, 3):
         (place / "calls").unlink(missing_ok=True)
         victims.run(place, do="batch", count=10)
         kills += victims.run(place, Fault(call, "signal=SIGKILL", str(number)), do="work", lease=1).exit_code == -9

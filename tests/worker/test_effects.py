@@ -62,7 +62,7 @@ PROGRAM = """
 import os, signal, sys
 from durablejobs import DurableJobs, JobDefaults, current_job
 from durablejobs.clock import to_text
-from durablejobs.current import Workplace
+from durablejobs.current import NOWHERE
 from durablejobs.executor import Executor
 from durablejobs.store.endings import Ending
 from durablejobs.store.store import ClaimRequest
@@ -80,7 +80,7 @@ def write_effect():
 store = jobs._store
 [claimed] = store.turn([], ClaimRequest(10**6, ("default",), 1, 1.0)).claimed
 os.write(2, b"claimed")
-outcome = Executor(jobs._registry, JobDefaults(), Workplace(store.transaction, store.clock.monotonic)).run(claimed)
+outcome = Executor(jobs._registry, JobDefaults(), NOWHERE._replace(transaction=store.transaction)).run(claimed)
 now = to_text(store.clock.now())
 store.settle(10**6, [Ending(claimed, outcome, now, now)])
 os.kill(os.getpid(), signal.SIGKILL)

@@ -112,8 +112,10 @@ class SqliteDatabase:
     def _identity_on_disk(self) -> tuple[int, int] | None:
         try:
             found = os.stat(self.path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError:  # a disk that cannot tell is no proof: what was just committed would be called lost
+            return self._identity
         return found.st_dev, found.st_ino
 
     def check_identity(self) -> None:
@@ -157,11 +159,14 @@ class SqliteDatabase:
             driver = driver_of(connection)
             try:
                 driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
+                # Another program's file may still have a rollback journal. FULL does not sync the directory in which
+                # it is unlinked, and that is its commit: after a power cut the migration could be undone.
+                driver.execute("PRAGMA synchronous = EXTRA")
                 driver.execute("BEGIN IMMEDIATE")
                 with connection.begin():
                     yield connection
             finally:
-                connection.invalidate()  # the next user wants foreign keys
+                connection.invalidate()  # the next user wants foreign keys, and the usual syncs
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
