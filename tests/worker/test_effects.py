@@ -60,6 +60,7 @@ def test_the_harness_finds_an_ending_that_is_written_in_a_second_transaction(que
 
 PROGRAM = """
 import os, signal, sys
+from functools import partial
 from durablejobs import DurableJobs, JobDefaults, current_job
 from durablejobs.clock import to_text
 from durablejobs.current import NOWHERE
@@ -80,7 +81,8 @@ def write_effect():
 store = jobs._store
 [claimed] = store.turn([], ClaimRequest(10**6, ("default",), 1, 1.0)).claimed
 os.write(2, b"claimed")
-outcome = Executor(jobs._registry, JobDefaults(), NOWHERE._replace(transaction=store.transaction)).run(claimed)
+workplace = NOWHERE._replace(transaction=partial(store.transaction, last_notes=lambda _job: []))
+outcome = Executor(jobs._registry, JobDefaults(), workplace).run(claimed)
 now = to_text(store.clock.now())
 store.settle(10**6, [Ending(claimed, outcome, now, now)])
 os.kill(os.getpid(), signal.SIGKILL)
