@@ -189,8 +189,8 @@ class Jobs(RuleBasedStateMachine):
         settlement = self.store.settle(worker, [Ending(job, outcome, now, now)])
         row = self.rows.get(job.id)
         if row is None or row.claim_token != job.claim_token or row.status is not Status.RUNNING:
-            # Settled before under this token: a commit that had arrived after all.
-            is_known = isinstance(outcome, Succeeded) and row is not None and row.status is Status.SUCCEEDED
+            # Settled before under this token: a commit that had arrived after all, or a run that settled itself.
+            is_known = row is not None and row.status is Status.SUCCEEDED
             if is_known and row is not None and row.claim_token == job.claim_token:
                 assert settlement.lost == []
             else:
