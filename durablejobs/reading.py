@@ -82,7 +82,7 @@ class Reader:
     def wait_for_end(self, job_id: int, timeout: float | None) -> Job:
         """Return the job once it has ended, however. Raises `WaitTimeoutError`."""
         give_up = None if timeout is None else time.monotonic() + timeout
-        watch = self._store.watch()
+        watch = self._store.watch_endings()
         try:
             while not (job := self.get(job_id)).is_final:
                 while not watch.changed():

@@ -125,7 +125,7 @@ class Worker:
     def _start(self) -> None:
         config = self._config
         self._worker_id, self._seat = self._store.register(self._describe)
-        self._watch = self._store.watch()
+        self._watch = self._store.watch_work()
         self._waker = Waker(self._watch)
         self._watchdog = Watchdog(self._clock, self._reporter.note_stuck)
         self._lanes = LaneBuilder(

@@ -27,7 +27,7 @@ def waker(request: pytest.FixtureRequest, store: Store, monkeypatch: pytest.Monk
     """A waker, on a platform that reports writes and on one that does not."""
     if request.param == "no reports":
         monkeypatch.setattr(watch, "_watch_writes", lambda _file: None)
-    watched = store.watch()
+    watched = store.watch_work()
     opened = Waker(watched)
     yield opened
     opened.close()
@@ -148,7 +148,7 @@ def test_no_wake_is_lost_between_two_threads(waker: Waker) -> None:
 
 
 def test_after_closing_ringing_is_in_vain_and_no_error(store: Store) -> None:
-    watched = store.watch()
+    watched = store.watch_work()
     waker = Waker(watched)
     waker.close()
     watched.close()

@@ -1,4 +1,9 @@
-"""Promote, claim, extend, give back: how a job comes to a worker and how it stays there."""
+"""Promote, claim, extend, give back: how a job comes to a worker and how it stays there.
+
+In SQLite one transaction writes at a time. In PostgreSQL many do, so what is to be changed in a lump is locked first,
+and what another has locked is skipped (`FOR UPDATE SKIP LOCKED`; SQLite has no such clause, and SQLAlchemy leaves it
+out there): no worker waits for another, and none can be in another's way for ever.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,25 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, exists, func, literal_column, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+    true,
+    union_all,
+    update,
+)
 
 from ..jobs import ClaimedJob
-from .hot import HotStatement
+from .hot import HotStatement, is_postgres
 from .tables import jobs
 
 MOST_PROMOTED: Final = 2000
@@ -32,6 +52,7 @@ PROMOTE: Final = HotStatement(
             .where(IS_SCHEDULED, jobs.c.run_at <= bindparam("now"))
             .order_by(jobs.c.run_at)
             .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)
         )
     )
     .values(status=literal_column("'pending'"))
@@ -90,13 +111,16 @@ class HandlerFilter(NamedTuple):
         return self._replace(names=self.names + self.names[-1:] * (size - len(self.names)))
 
 
-def _best_first(queue_count: int, handler_count: int, are_excluded: bool) -> Select[tuple[int]]:
-    """Ids of pending jobs of some queues together, by priority, then id.
+def _best_first(queue_count: int, handler_count: int, are_excluded: bool, wanted: str = "id") -> Select[Any]:
+    """Ids (or another column) of pending jobs of some queues together, by priority, then id.
 
     `queue IN (…) ORDER BY …` would sort all pending rows of those queues. A UNION ALL of one ordered select per
-    queue is merged by SQLite row by row, and stops at the limit: 500 jobs out of 50 queues of 20,000 take 0.3 ms.
+    queue is merged by both databases row by row, and stops at the limit: 500 jobs out of 50 queues of 20,000 take
+    0.3 ms.
     """
     columns = [jobs.c.priority, jobs.c.id, *([jobs.c.handler] if handler_count else [])]
+    if wanted != "id":
+        columns.append(jobs.c[wanted])
     per_queue = [
         select(*columns).where(IS_PENDING, jobs.c.queue == bindparam(f"queue_{number}"))
         for number in range(queue_count)
@@ -104,26 +128,61 @@ def _best_first(queue_count: int, handler_count: int, are_excluded: bool) -> Sel
     together = union_all(*per_queue) if queue_count > 1 else per_queue[0]
     ordered = together.order_by(literal_column("priority").desc(), literal_column("id"))
     if not handler_count:
-        return select(ordered.limit(bindparam("most")).subquery("best").c.id)
+        return select(ordered.limit(bindparam("most")).subquery("best").c[wanted])
     best = ordered.limit(LOOKED_AT).subquery("best")
-    is_meant = best.c.handler.in_([bindparam(f"handler_{number}") for number in range(handler_count)])
     return (
-        select(best.c.id)
-        .where(~is_meant if are_excluded else is_meant)
+        select(best.c[wanted])
+        .where(_is_meant(best.c.handler, handler_count, are_excluded))
         .order_by(best.c.priority.desc(), best.c.id)
         .limit(bindparam("most"))
     )
 
 
-@lru_cache(maxsize=128)
-def claim_statement(queue_count: int, handler_count: int = 0, are_excluded: bool = False) -> HotStatement:
+def _is_meant(handler: ColumnElement[str], handler_count: int, are_excluded: bool) -> ColumnElement[bool]:
+    is_named = handler.in_([bindparam(f"handler_{number}") for number in range(handler_count)])
+    return ~is_named if are_excluded else is_named
+
+
+def _best_first_locked(queue_count: int, handler_count: int, are_excluded: bool) -> Select[Any]:
+    """The same for PostgreSQL, where others claim at the same time: what they have locked is skipped.
+
+    FOR UPDATE may not stand over a UNION, and to lock the best of every queue would hide most of them from others
+    for nothing. So a look without locks says how many of the best are in each queue, and so many are locked there.
+    """
+
+    def best_of(queue: ColumnElement[str], most: ColumnElement[int]) -> Select[Any]:
+        conditions = [IS_PENDING, jobs.c.queue == queue]
+        if handler_count:
+            conditions.append(_is_meant(jobs.c.handler, handler_count, are_excluded))
+        best = select(jobs.c.id).where(*conditions).order_by(jobs.c.priority.desc(), jobs.c.id)
+        return best.limit(most).with_for_update(skip_locked=True)
+
+    if queue_count == 1 and not handler_count:
+        return best_of(bindparam("queue_0", type_=Text), bindparam("most", type_=Integer))
+    queues = _best_first(queue_count, handler_count, are_excluded, "queue").subquery("queues")
+    share = select(queues.c.queue, func.count().label("most")).group_by(queues.c.queue).subquery("share")
+    best = best_of(share.c.queue, share.c.most).lateral("best")
+    return select(best.c.id).select_from(share).join(best, true())
+
+
+@lru_cache(maxsize=256)
+def claim_statement(
+    queue_count: int, handler_count: int = 0, are_excluded: bool = False, locked: bool = False
+) -> HotStatement:
     """Return the claim of the best jobs of so many queues: one statement, nothing slips in between.
 
-    With a number of handlers it claims only theirs, or all but theirs.
+    With a number of handlers it claims only theirs, or all but theirs. `locked` is for PostgreSQL. There the ids are
+    an array: the planner might ask an `IN (SELECT …)` again for each row, and each time it would lock others.
     """
+    if locked:
+        is_best = jobs.c.id == any_(
+            func.array(_best_first_locked(queue_count, handler_count, are_excluded).scalar_subquery())
+        )
+    else:
+        is_best = jobs.c.id.in_(_best_first(queue_count, handler_count, are_excluded))
     return HotStatement(
         update(jobs)
-        .where(jobs.c.id.in_(_best_first(queue_count, handler_count, are_excluded)))
+        .where(is_best)
         .values(
             status=literal_column("'running'"),
             claim_token=jobs.c.claim_token + literal_column("1"),
@@ -149,11 +208,12 @@ def claim(
     if not queues:
         return []
     values: dict[str, Any] = {f"queue_{number}": queue for number, queue in enumerate(queues)}
+    locked = is_postgres(connection)
     if handlers is None:
-        statement = claim_statement(len(queues))
+        statement = claim_statement(len(queues), locked=locked)
     else:
         names, are_excluded = handlers.padded()
-        statement = claim_statement(len(queues), len(names), are_excluded)
+        statement = claim_statement(len(queues), len(names), are_excluded, locked)
         values |= {f"handler_{number}": name for number, name in enumerate(names)}
     values |= {"most": most, "worker": worker_id, "now": now, "lease": lease}
     claimed = [ClaimedJob._make(row) for row in statement.run(connection, values)]
@@ -161,8 +221,17 @@ def claim(
     return claimed
 
 
+# What the worker is settling at this moment needs no longer lease, and must not be waited for.
 EXTEND: Final = HotStatement(
-    update(jobs).where(IS_RUNNING, jobs.c.worker_id == bindparam("worker")).values(lease_expires_at=bindparam("lease"))
+    update(jobs)
+    .where(
+        jobs.c.id.in_(
+            select(jobs.c.id)
+            .where(IS_RUNNING, jobs.c.worker_id == bindparam("worker"))
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(lease_expires_at=bindparam("lease"))
 )
 
 

@@ -6,7 +6,18 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal_column, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    cast,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 
 from ..jobs import Job, JobError, JobFilter, QueueStatistics
 from ..statuses import FINAL, Status
@@ -137,7 +148,9 @@ def _counts() -> Any:
             .group_by(jobs.c.queue)
         )
 
-    final = select(job_counts.c.queue, job_counts.c.status, job_counts.c.number).where(job_counts.c.number > 0)
+    number = cast(func.sum(job_counts.c.number), BigInteger)
+    final = select(job_counts.c.queue, job_counts.c.status, number).group_by(job_counts.c.queue, job_counts.c.status)
+    final = final.having(number > 0)
     return union_all(live(Status.PENDING), live(Status.SCHEDULED), live(Status.RUNNING), final)
 
 

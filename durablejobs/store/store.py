@@ -6,23 +6,21 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from ..clock import Clock, SystemClock, from_text, to_text
+from ..clock import Clock, from_text, to_text
 from ..config import DatabaseConfig
 from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError, QueueMovedError
 from ..jobs import ClaimedJob, EnqueuedBatch, Job, JobError, JobFilter, NewJob, QueueStatistics, WorkerRecord
 from ..statuses import Status
-from . import acts, bulk, claims, endings, freezing, inserts, queries, rescues, schema, soundness, workers
+from . import acts, claims, endings, freezing, queries, rescues, schema, soundness, workers
 from .database import Watch, database_at
 from .effects import JobTransaction
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
-from .hot import driver_of
 from .presence import LockFile, Seat
 from .rescues import Rescued
 from .workers import Registration, Vital
@@ -65,11 +63,13 @@ class Store:
     ) -> None:
         self.config = config or DatabaseConfig()
         self.database = database_at(target, self.config)
-        self.clock = clock or SystemClock()
+        self.clock = clock or self.database.clock
         self._create = create
         self._is_open = False
         self._inserts = GroupCommit(
-            self._insert_group, partial(CommitUnknownError, self.location), self.database.refuse_write_inside_write
+            self.database.insert_group,
+            partial(CommitUnknownError, self.location),
+            self.database.refuse_write_inside_write,
         )
 
     @property
@@ -95,16 +95,25 @@ class Store:
         self.database.ensure_reachable(create=True)
         return schema.upgrade(self.database)
 
+    def migration_script(self) -> str:
+        """Return the migrations as SQL text for this kind of database; it is not opened."""
+        return schema.upgrade_script(self.database)
+
     def schema_report(self) -> schema.SchemaReport:
         """Return the state of the schema, changing nothing."""
         self.database.ensure_reachable(create=False)
         with self.database.read() as connection:
             return schema.inspect_schema(connection)
 
-    def watch(self) -> Watch:
-        """Return a watch that tells whether other connections have committed."""
+    def watch_work(self) -> Watch:
+        """Return a watch that tells whether others have committed pending jobs."""
         self.open()
-        return self.database.watch()
+        return self.database.watch_work()
+
+    def watch_endings(self) -> Watch:
+        """Return a watch that tells whether others may have committed ends of jobs."""
+        self.open()
+        return self.database.watch_endings()
 
     def check_identity(self) -> None:
         """Raise `DatabaseReplacedError` when the file under us was deleted or replaced."""
@@ -125,40 +134,26 @@ class Store:
         self.open()
         return self._inserts.store(job)
 
-    def _insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
-        if inserts.is_plain(group):
-            return [(job_id, True) for job_id in self._insert_plain(group)]
-        with self.database.write() as connection:
-            driver = driver_of(connection)
-            return [inserts.insert_job(driver, job) for job in group]
-
-    def _insert_plain(self, group: Sequence[NewJob]) -> range:
-        values = group[0] if len(group) == 1 else tuple(chain.from_iterable(group))
-        cursor = self.database.write_at_once(inserts.for_rows(inserts.INSERT, len(group)), values)
-        return inserts.plain_ids(int(cursor.lastrowid or 0), len(group))
-
     def insert_many(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store all jobs or, if the iterable raises, none."""
         counted = _Counted(new_jobs)
         with self._write() as connection:
-            stored = bulk.insert_jobs(connection, counted)
+            stored = self.database.insert_jobs(connection, counted)
         return EnqueuedBatch(stored, counted.count - stored)
 
     def insert_alike(self, template: NewJob, arguments: Iterable[tuple[str, str]]) -> EnqueuedBatch:
         """Store jobs that differ in args and kwargs alone: all of them or, if the iterable raises, none."""
         with self._write() as connection:
-            return EnqueuedBatch(bulk.insert_alike(connection, template, arguments))
+            return EnqueuedBatch(self.database.insert_alike(connection, template, arguments))
 
     def insert_in(self, given: Any, job: NewJob) -> tuple[int, bool]:
         """Store one job in the transaction of the user's own connection; it commits."""
-        with self.database.translated_errors():
-            return inserts.insert_job(inserts.users_connection(given), job)
+        return self.database.insert_job_in(given, job)
 
     def insert_many_in(self, given: Any, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store jobs in the transaction of the user's own connection; it commits, or rolls back if this raises."""
         counted = _Counted(new_jobs)
-        with self.database.translated_errors():
-            stored = inserts.insert_jobs_in(inserts.users_connection(given), counted)
+        stored = self.database.insert_jobs_in(given, counted)
         return EnqueuedBatch(stored, counted.count - stored)
 
     # The worker's turn
@@ -168,8 +163,8 @@ class Store:
 
         There is a request for each lane of the worker, at least one.
         """
-        now = self.clock.now()
         with self._write() as connection:
+            now = self.clock.now()
             settlement = endings.settle(connection, requests[0].worker_id, finished)
             claims.promote(connection, to_text(now))
             claimed = [job for request in requests for job in self._claim(connection, request, now)]
@@ -260,12 +255,12 @@ class Store:
     def register_again(self, worker_id: int, registration: Registration) -> None:
         """Register a worker under its old id, after others had taken it for dead."""
         with self._write() as connection:
-            workers.register(connection, registration, worker_id)
+            workers.register_again(connection, worker_id, registration)
 
     def heartbeat(self, worker_id: int, lease: float, stuck: Sequence[int] = ()) -> bool:
         """Extend the lease of all the worker's jobs, note which are stuck; return whether it is still registered."""
-        now = self.clock.now()
         with self._write() as connection:
+            now = self.clock.now()
             claims.extend_leases(connection, worker_id, to_text(now + timedelta(seconds=lease)))
             return workers.heartbeat(connection, worker_id, to_text(now), stuck)
 
@@ -293,7 +288,8 @@ class Store:
         """
         with self._write() as connection:
             orphans = rescues.orphans_of_worker(connection, worker.id)
-            if not orphans and is_dead:
+            # In PostgreSQL another may be rescuing some at this moment: their worker stays registered till they are.
+            if not orphans and is_dead and not claims.claimed_by(connection, worker.id):
                 workers.unregister(connection, worker.id)
             now = self.clock.now_text()
             return rescues.rescue(connection, orphans, started, max_crashes, now, cause)
@@ -302,7 +298,7 @@ class Store:
         """Give back a batch of running jobs whose lease has expired and whose worker is not even registered."""
         now = self.clock.now_text()
         with self._read() as connection:
-            if not rescues.orphans_of_nobody(connection, now):
+            if not rescues.has_orphans_of_nobody(connection, now):
                 return []
         with self._write() as connection:
             orphans = rescues.orphans_of_nobody(connection, now)

@@ -18,7 +18,8 @@ from sqlalchemy import Engine, event
 
 from durablejobs import DurableJobs, JobFilter
 from durablejobs.statuses import Status
-from durablejobs.store import Store, claims, endings, inserts, rescues
+from durablejobs.store import Store, claims, endings, rescues
+from durablejobs.store.inserts import LIVE_BY_UNIQUE_KEY
 
 from ..clocks import START, ManualClock
 
@@ -44,7 +45,7 @@ HOT: dict[str, tuple[str, Expected]] = {
     "succeed one": (endings.succeed_statement(1), Expected((PRIMARY_KEY,))),
     "succeed many": (endings.succeed_statement(64), Expected((PRIMARY_KEY,))),
     "succeed most": (endings.succeed_statement(256), Expected((PRIMARY_KEY,))),
-    "live by unique key": (inserts._LIVE_BY_UNIQUE_KEY.sql, Expected(("ix_jobs_unique_key",))),
+    "live by unique key": (LIVE_BY_UNIQUE_KEY.sql, Expected(("ix_jobs_unique_key",))),
     "end otherwise": (endings._END_OTHERWISE.sql, Expected((PRIMARY_KEY,))),
     "orphans of a worker": (rescues.ORPHANS_OF_WORKER.sql, Expected(("ix_jobs_running",))),
     "orphans of nobody": (rescues.ORPHANS_OF_NOBODY.sql, Expected(("ix_jobs_running",))),
