@@ -40,6 +40,10 @@ class Sizes:
     history: tuple[int, ...]
     """Finished rows in the file, in rising order."""
     history_drained: int
+    postgres_rounds: int
+    postgres_singles: int
+    postgres_bulk: int
+    """Times a peer's `share`."""
 
 
 SMOKE = Sizes(
@@ -68,6 +72,9 @@ SMOKE = Sizes(
     startups=1,
     history=(0, 1000),
     history_drained=200,
+    postgres_rounds=1,
+    postgres_singles=32,
+    postgres_bulk=500,
 )
 
 QUICK = Sizes(
@@ -96,6 +103,9 @@ QUICK = Sizes(
     startups=9,
     history=(0, 20_000, 200_000),
     history_drained=15_000,
+    postgres_rounds=3,
+    postgres_singles=1_600,
+    postgres_bulk=30_000,
 )
 
 FULL = Sizes(
@@ -124,4 +134,7 @@ FULL = Sizes(
     startups=25,
     history=(0, 10_000, 100_000, 1_000_000, 3_000_000, 10_000_000),
     history_drained=40_000,
+    postgres_rounds=5,
+    postgres_singles=3_200,
+    postgres_bulk=100_000,
 )

