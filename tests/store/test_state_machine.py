@@ -189,8 +189,9 @@ class Jobs(RuleBasedStateMachine):
         settlement = self.store.settle(worker, [Ending(job, outcome, now, now)])
         row = self.rows.get(job.id)
         if row is None or row.claim_token != job.claim_token or row.status is not Status.RUNNING:
-            # Settled before under this token: a commit that had arrived after all.
-            is_known = isinstance(outcome, Succeeded) and row is not None and row.status is Status.SUCCEEDED
+            # It succeeded under this token before: a commit had arrived after all, or a child process that settled its
+            # own run died before it could say so.
+            is_known = row is not None and row.status is Status.SUCCEEDED
             if is_known and row is not None and row.claim_token == job.claim_token:
                 assert settlement.lost == []
             else:
@@ -431,7 +432,7 @@ def test_the_rows_are_what_the_model_says() -> None:
 
 @pytest.mark.slow
 def test_the_rows_are_what_the_model_says_for_long() -> None:
-    run_state_machine_as_test(Jobs, settings=settings(BRIEF, max_examples=400, stateful_step_count=60))
+    run_state_machine_as_test(Jobs, settings=settings(BRIEF, max_examples=200, stateful_step_count=60))
 
 
 # A checker that cannot fail proves nothing: one with a planted bug in the store
