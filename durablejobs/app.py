@@ -119,6 +119,8 @@ class DurableJobs:
         retry_on: ExceptionTypes | None = None,
         fail_on: ExceptionTypes = (),
         redact: Sequence[str] = (),
+        max_running: int | None = None,
+        running_key: str | None = None,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
 
     def handler(self, name: Any = None, /, **options: Any) -> Any:
@@ -127,8 +129,9 @@ class DurableJobs:
         Options are what its jobs get unless their enqueue says otherwise: queue, priority, max_attempts, backoff
         (a `Backoff`, or a function of the attempt that returns seconds), timeout. `mode="process"` runs them in child
         processes, `fresh=True` each in a new one. `keep_log=True` keeps what they write with the standard `logging`.
-        `retry_on` and `fail_on` are exceptions, `redact` names of arguments that are not shown. Raises
-        `RegistrationError`.
+        `retry_on` and `fail_on` are exceptions, `redact` names of arguments that are not shown. `max_running` is how
+        many of its jobs run at once, all workers together; with `running_key="{kwargs[tenant]}"` so many for each
+        tenant. Raises `RegistrationError`.
         """
         module = module_name(sys._getframe(1))
         if callable(name):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from functools import partial
+from typing import Any, Final, Self, TypeVar
 
 from .arguments import encode_json
 from .backoff import LONGEST_DELAY
@@ -29,6 +30,8 @@ from .jobs import EnqueuedBatch, Job, JobSource, NewJob, UniqueRule
 from .registry import HandlerDefinition, HandlerOptions, Registry
 from .statuses import Status
 from .store import Store
+
+T = TypeVar("T")
 
 _NO_OPTIONS = HandlerOptions()
 _PENDING: Final = Status.PENDING.value
@@ -232,7 +235,9 @@ class Client:
         if self._registry.redactions:
             self._publish_redaction(handler)
         template = blank.at(*self._due(now), now)
-        arguments = self._encoded_items(definition, items)
+        if definition is not None and definition.options.running_key is not None:
+            return self.insert_all(_each(items, partial(self._row, definition, template)))
+        arguments = _each(items, partial(self._encoded, definition))
         if self._options.connection is not None:
             return self.insert_all(template.with_arguments(*each) for each in arguments)
         return self._told(self._store.insert_alike(template, arguments))
@@ -252,19 +257,22 @@ class Client:
     def _tell(self, name: EventName, **facts: Any) -> None:
         self._listeners.tell(name, self._store.clock.now(), **facts)
 
-    def _encoded_items(self, definition: HandlerDefinition | None, items: Iterable[Any]) -> Iterator[tuple[str, str]]:
-        for index, item in enumerate(items):
-            try:
-                yield self._encoded(definition, *_split(item))
-            except ArgumentsError as error:
-                raise ArgumentsError(f"item {index}", str(error)) from None
-
     def new_job(self, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: str) -> NewJob:
         """Return the checked row of a job that is enqueued at this time, without storing it."""
         if self._has_unique_rule:
             self._options.unique_rule(now)  # raises what is wrong with it
         definition, blank = self._blank(handler)
+        if definition is not None and definition.options.running_key is not None:
+            return self._row(definition, blank.at(*self._due(now), now), args, kwargs)
         return blank.filled(*self._encoded(definition, args, kwargs), *self._due(now), now)
+
+    def _row(
+        self, definition: HandlerDefinition, template: NewJob, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> NewJob:
+        """Return the template with these arguments and the key that they make."""
+        row = template.with_arguments(*self._encoded(definition, args, kwargs))
+        limit = definition.running_limit
+        return row if limit is None else row._replace(running_key=limit.key_of(args, kwargs))
 
     def _blank(self, handler: str) -> tuple[HandlerDefinition | None, NewJob]:
         """Return the handler, and the row of its jobs but for arguments and times; made once where it cannot change."""
@@ -296,6 +304,7 @@ class Client:
             run_at="",
             max_attempts=_first(chosen.max_attempts, own.max_attempts, defaults.max_attempts),
             unique_key=chosen.unique_key,
+            running_key=handler if own.max_running is not None else None,
             timeout=None if chosen.timeout is None else float(chosen.timeout),
             meta="{}" if chosen.meta is None else encode_json(dict(chosen.meta), "meta", defaults.args_limit),
             created_at="",
@@ -379,6 +388,15 @@ def _existing(job_id: int) -> int:
 
 def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
+
+
+def _each(items: Iterable[Any], make: Callable[[Sequence[Any], Mapping[str, Any]], T]) -> Iterator[T]:
+    """Yield what is made of each item; an error says which one it was."""
+    for index, item in enumerate(items):
+        try:
+            yield make(*_split(item))
+        except ArgumentsError as error:
+            raise ArgumentsError(f"item {index}", str(error)) from None
 
 
 def _split(item: object) -> tuple[Sequence[Any], Mapping[str, Any]]:

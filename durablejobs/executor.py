@@ -46,6 +46,7 @@ from .outcomes import (
 from .redaction import Redaction
 from .registry import HandlerDefinition, Mode, Registry
 from .resources import ResourceDefinition, inject
+from .running_limits import RunningLimit
 
 log = logging.getLogger("durablejobs.executor")
 
@@ -124,6 +125,14 @@ class Executor:
     def redactions(self) -> dict[str, Redaction]:
         """Return what is hidden of the handlers' arguments."""
         return self._registry.redactions
+
+    def running_limits(self) -> dict[str, RunningLimit]:
+        """Return how many jobs run at once of the handlers that are limited."""
+        return self._registry.running_limits
+
+    def handler_names(self) -> list[str]:
+        """Return the names of all handlers."""
+        return self._registry.names
 
     def handlers_of(self, mode: Mode) -> list[HandlerDefinition]:
         """Return the handlers that run like this."""

@@ -47,6 +47,8 @@ class Job:
     lease_expires_at: datetime | None
     cancel_requested_at: datetime | None
     unique_key: str | None
+    running_key: str | None
+    """Which jobs it shares the places of `max_running` with: `handler`, or `handler/key`."""
     timeout: float | None
     result: Any
     error: str | None
@@ -142,6 +144,7 @@ class NewJob(NamedTuple):
     run_at: str
     max_attempts: int
     unique_key: str | None
+    running_key: str | None
     timeout: float | None
     meta: str
     created_at: str
@@ -160,6 +163,7 @@ class NewJob(NamedTuple):
             run_at,
             self.max_attempts,
             self.unique_key,
+            self.running_key,
             self.timeout,
             self.meta,
             created_at,

@@ -15,11 +15,12 @@ from types import FrameType
 from typing import Any
 
 from .backoff import BackoffRule
-from .config import checked_max_attempts, checked_name, checked_priority, checked_timeout
+from .config import checked_integer, checked_max_attempts, checked_name, checked_priority, checked_timeout
 from .errors import ArgumentsError, ConfigurationError, RegistrationError, ResourceError, UnknownHandlerError
 from .middleware import Middleware, check_middleware
 from .redaction import Redaction
 from .resources import Injection, ResourceDefinition, define_resource, find_injections, kind_name
+from .running_limits import RunningLimit, parse_template
 
 
 class Mode(StrEnum):
@@ -55,6 +56,10 @@ class HandlerOptions:
     """These exceptions fail the job at once."""
     redact: Sequence[str] = ()
     """The names of arguments that are hidden in lists, logs and errors."""
+    max_running: int | None = None
+    """How many of its jobs run at once, all workers together; None: no limit."""
+    running_key: str | None = None
+    """A template such as `{kwargs[tenant]}`: `max_running` holds for each key by itself."""
 
     def __post_init__(self) -> None:
         if self.queue is not None:
@@ -79,6 +84,12 @@ class HandlerOptions:
         _check_exceptions(self.fail_on, "fail_on")
         if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
             raise ConfigurationError("redact", f"must be a list of names of arguments, not {self.redact!r}")
+        if self.max_running is not None:
+            checked_integer(self.max_running, "max_running", 1, 1_000_000)
+        if self.running_key is not None:
+            parse_template(self.running_key)
+            if self.max_running is None:
+                raise ConfigurationError("running_key", "says which jobs share max_running; give that too")
 
     def is_worth_another_attempt(self, error: BaseException) -> bool:
         """Whether `retry_on` and `fail_on` allow another attempt after this exception."""
@@ -112,6 +123,8 @@ class HandlerDefinition:
     """The parameters that are filled in with resources."""
     redaction: Redaction | None = None
     """What of the arguments is hidden."""
+    running_limit: RunningLimit | None = None
+    """How many of its jobs run at once."""
 
     @property
     def place(self) -> str:
@@ -130,6 +143,9 @@ class HandlerDefinition:
             self.positional_counts = _positional_counts(self.signature)
         if self.options.redact:
             self.redaction = Redaction.of(self.options.redact, self.signature)
+        if self.options.max_running is not None:
+            limit = self.options.max_running, self.options.running_key
+            self.running_limit = RunningLimit.of(self.name, *limit, self.signature)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise `ArgumentsError` when the function cannot be called like this."""
@@ -255,6 +271,11 @@ class Registry:
     def of_mode(self, mode: Mode) -> list[HandlerDefinition]:
         """Return the handlers that run like this."""
         return [definition for definition in self._handlers.values() if definition.mode is mode]
+
+    @property
+    def running_limits(self) -> dict[str, RunningLimit]:
+        """The limits of the handlers that have one."""
+        return {name: each.running_limit for name, each in self._handlers.items() if each.running_limit is not None}
 
     @property
     def log_keepers(self) -> frozenset[str]:

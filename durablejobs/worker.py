@@ -117,6 +117,8 @@ class Worker:
         """
         self._store.open()
         self._store.publish_redactions(self._executor.redactions())
+        self._limits = self._executor.running_limits()
+        self._store.publish_limits(self._limits, self._executor.handler_names())
         self._start()
         try:
             self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there
@@ -265,7 +267,7 @@ class Worker:
         wanted = sum(request.most for request in requests)
         if not self._unsettled and not self._is_worth_a_claim(wanted):
             return
-        turn = self._store.turn(self._unsettled, *requests, notes=self._last_notes)
+        turn = self._store.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
         self._conclude(turn.settlement)
         self._lanes.note_claimed(requests, turn.claimed)
         self._accept(turn.claimed)

@@ -108,6 +108,7 @@ def new_job(clock: ManualClock, **columns: Any) -> NewJob:
         "run_at": to_text(ManualClock(now).advance(delay)),
         "max_attempts": 20,
         "unique_key": None,
+        "running_key": None,
         "timeout": None,
         "meta": "{}",
         "created_at": to_text(now),

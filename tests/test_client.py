@@ -73,6 +73,7 @@ def test_a_job_enqueued_by_name_is_a_complete_row(timed_jobs: DurableJobs, sql: 
             "unique_while": None,
             "unique_until": None,
             "debounce_until": None,
+            "running_key": None,
             "timeout": None,
             "result": None,
             "error": None,

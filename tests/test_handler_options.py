@@ -147,7 +147,7 @@ def test_the_arguments_are_hidden_from_the_first_moment(
 def test_a_redaction_is_written_once_and_again_when_it_changes(jobs: DurableJobs, login: Any, sql: Sql) -> None:
     for _ in range(3):
         login.enqueue("ann", "hunter22")
-    (row,) = sql("SELECT * FROM job_handlers")
+    (row,) = sql("SELECT handler, redact FROM job_handlers")
     assert row == {"handler": "login", "redact": json.dumps({"names": ["card", "password"], "positions": [1]})}
 
 

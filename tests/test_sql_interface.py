@@ -139,6 +139,7 @@ def test_a_job_of_another_language_is_complete_and_runs(insert: Insert, path: Pa
         "unique_while": None,
         "unique_until": None,
         "debounce_until": None,
+        "running_key": None,
         "timeout": None,
         "result": None,
         "error": None,

@@ -25,5 +25,7 @@ def publish(connection: AnyConnection, handler: str, redaction: Redaction) -> No
 
 def published(connection: Connection) -> dict[str, Redaction]:
     """Return what is hidden, by handler."""
-    rows = connection.execute(select(job_handlers.c.handler, job_handlers.c.redact))
+    rows = connection.execute(
+        select(job_handlers.c.handler, job_handlers.c.redact).where(job_handlers.c.redact.is_not(None))
+    )
     return {handler: Redaction.from_json(redact) for handler, redact in rows}

@@ -31,8 +31,22 @@ from ..jobs import (
     WorkerRecord,
 )
 from ..redaction import Redaction
+from ..running_limits import NO_LIMITS, RunningLimit
 from ..statuses import Status
-from . import acts, claims, endings, freezing, inserts, queries, queue_rules, rescues, schema, unique, workers
+from . import (
+    acts,
+    claims,
+    endings,
+    freezing,
+    inserts,
+    queries,
+    queue_rules,
+    rescues,
+    running_limits,
+    schema,
+    unique,
+    workers,
+)
 from .database import Watch, database_at
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
@@ -89,6 +103,7 @@ class Store:
         self._create = create
         self._is_open = False
         self._published: dict[str, Redaction] = {}
+        self._turn_of: dict[str, str] = {}
         self._inserts = GroupCommit(
             self._insert_group, partial(CommitUnknownError, self.location), self.database.refuse_write_inside_write
         )
@@ -160,6 +175,19 @@ class Store:
                     publish(driver_of(connection), name, redaction)
             self._published |= news
 
+    def publish_limits(self, limits: Mapping[str, RunningLimit], handlers: Sequence[str]) -> None:
+        """Note which of these handlers are limited, for those who show jobs; the others of them are not."""
+        with self._read() as connection:
+            known = running_limits.published(connection)
+        wanted: dict[str, running_limits.PublishedLimit] = {
+            name: (limit.max_running, limit.template) for name, limit in limits.items()
+        }
+        wanted |= {name: (None, None) for name in handlers if name in known and name not in wanted}
+        news = {name: each for name, each in wanted.items() if known.get(name, (None, None)) != each}
+        if news:
+            with self._write() as connection:
+                running_limits.publish(connection, news)
+
     def redactions(self) -> dict[str, Redaction]:
         """Return what of which handlers' arguments is hidden."""
         with self._read() as connection:
@@ -212,10 +240,17 @@ class Store:
 
     # The worker's turn
 
-    def turn(self, finished: Sequence[Ending], *requests: ClaimRequest, notes: Sequence[Notes] = ()) -> Turn:
+    def turn(
+        self,
+        finished: Sequence[Ending],
+        *requests: ClaimRequest,
+        notes: Sequence[Notes] = (),
+        limits: Mapping[str, RunningLimit] = NO_LIMITS,
+    ) -> Turn:
         """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync.
 
-        There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished.
+        There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished,
+        `limits` those of the worker's handlers.
         """
         now = self.clock.now()
         with self._write() as connection:
@@ -223,7 +258,8 @@ class Store:
             settlement = endings.settle(connection, requests[0].worker_id, finished)
             claims.promote(connection, to_text(now))
             rooms = queue_rules.rooms(connection, to_text(now))
-            claimed = [job for request in requests for job in self._claim(connection, request, now, rooms)]
+            places = running_limits.places(connection, limits)
+            claimed = [job for request in requests for job in self._claim(connection, request, now, rooms, places)]
         return Turn(settlement, claimed)
 
     def peek(self) -> tuple[bool, datetime | None]:
@@ -233,13 +269,22 @@ class Store:
         return has_work, _readable(next_due)
 
     def _claim(
-        self, connection: Connection, request: ClaimRequest, now: datetime, rooms: dict[str, int]
+        self,
+        connection: Connection,
+        request: ClaimRequest,
+        now: datetime,
+        rooms: dict[str, int],
+        places: running_limits.Places | None,
     ) -> list[ClaimedJob]:
-        """Claim what is requested, and take it from the rooms of the queues."""
+        """Claim what is requested, and take it from the rooms of the queues and from the places of the limits."""
         now_text, lease = to_text(now), to_text(now + timedelta(seconds=request.lease))
 
         def take(queues: Sequence[str], most: int) -> list[ClaimedJob]:
-            taken = claims.claim(connection, queues, most, request.worker_id, now_text, lease, request.handlers, rooms)
+            wanted = (connection, queues, most, request.worker_id, now_text, lease, request.handlers, rooms)
+            if places is None:
+                taken = claims.claim(*wanted)
+            else:
+                taken = running_limits.claim(*wanted, places, self._turn_of)
             for job in taken if rooms else ():
                 if job.queue in rooms:
                     rooms[job.queue] -= 1

@@ -102,6 +102,7 @@ jobs = Table(
     Column("unique_while", Text),
     Column("unique_until", Moment),
     Column("debounce_until", Moment),
+    Column("running_key", Text),
     Column("timeout", Float),
     Column("result", Text),
     Column("error", Text),
@@ -136,6 +137,7 @@ jobs = Table(
     CheckConstraint(
         "unique_while IS NULL OR unique_while = 'live' OR unique_while = 'waiting'", "unique_while_is_live_or_waiting"
     ),
+    CheckConstraint("running_key IS NULL OR length(running_key) BETWEEN 1 AND 500", "running_key_is_1_to_500_long"),
     CheckConstraint("timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)", "timeout_is_positive"),
     # Equal to created_at is the common case and proves the form without parsing it.
     CheckConstraint(f"run_at = created_at OR ({_is_time('run_at')})", "run_at_is_utc_text"),
@@ -150,12 +152,20 @@ jobs = Table(
 PENDING_INDEX: Final = Index(
     "ix_jobs_pending",
     jobs.c.queue,
+    jobs.c.running_key,
     jobs.c.priority.desc(),
     jobs.c.id,
     sqlite_where=text("status = 'pending'"),
 )
 SCHEDULED_INDEX: Final = Index(
     "ix_jobs_scheduled", jobs.c.run_at, jobs.c.queue, sqlite_where=text("status = 'scheduled'")
+)
+# Of the live jobs that share places, which are few or none.
+PLACES_INDEX: Final = Index(
+    "ix_jobs_places",
+    jobs.c.status,
+    jobs.c.running_key,
+    sqlite_where=text("running_key IS NOT NULL AND finished_at IS NULL"),
 )
 RUNNING_INDEX: Final = Index("ix_jobs_running", jobs.c.worker_id, sqlite_where=text("status = 'running'"))
 UNIQUE_INDEX: Final = Index(
@@ -261,8 +271,12 @@ job_handlers = Table(
     "job_handlers",
     metadata,
     Column("handler", Text, primary_key=True),
-    Column("redact", Text, nullable=False),
-    CheckConstraint("json_valid(redact) AND json_type(redact) = 'object'", "redact_is_a_json_object"),
+    Column("redact", Text),
+    Column("max_running", Integer),
+    Column("running_key", Text),
+    CheckConstraint(
+        "redact IS NULL OR (json_valid(redact) AND json_type(redact) = 'object')", "redact_is_a_json_object"
+    ),
     sqlite_with_rowid=False,
 )
 

@@ -20,7 +20,7 @@ from .tables import KEY_IS_HELD, jobs
 _TRIES: Final = 10
 """A holder may end, or begin to run, between two statements of a transaction that has not locked the others out."""
 _RULE_COLUMNS: Final = ("unique_while", "unique_until", "debounce_until")
-_REPLACED: Final = ("handler", "queue", "args", "kwargs", "priority", "max_attempts", "timeout", "meta")
+_REPLACED: Final = ("handler", "queue", "args", "kwargs", "priority", "max_attempts", "timeout", "meta", "running_key")
 
 INSERT_BY_RULE: Final = HotStatement(
     insert(jobs)

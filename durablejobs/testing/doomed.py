@@ -12,13 +12,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..app import DurableJobs
 from ..clock import to_text
 from ..jobs import Notes
+from ..running_limits import NO_LIMITS, RunningLimit
 from ..store import Store, Turn
 from ..store.endings import Ending
 from ..store.store import ClaimRequest
@@ -46,13 +47,19 @@ class _DoomedStore(Store):
     at: str | None
     handler: str | None
 
-    def turn(self, finished: Sequence[Ending], *requests: ClaimRequest, notes: Sequence[Notes] = ()) -> Turn:
+    def turn(
+        self,
+        finished: Sequence[Ending],
+        *requests: ClaimRequest,
+        notes: Sequence[Notes] = (),
+        limits: Mapping[str, RunningLimit] = NO_LIMITS,
+    ) -> Turn:
         """Settle and claim as always, up to the point of death."""
         last_words = [ending for ending in finished if self._is_chosen(ending.job.handler)]
         if self.at == "end" and last_words:
             self.settle(requests[0].worker_id, [ending for ending in finished if ending not in last_words])
             _die()
-        turn = super().turn(finished, *requests, notes=notes)
+        turn = super().turn(finished, *requests, notes=notes, limits=limits)
         if self.at == "start" and any(self._is_chosen(job.handler) for job in turn.claimed):
             _die()
         return turn

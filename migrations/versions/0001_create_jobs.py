@@ -45,9 +45,12 @@ def upgrade() -> None:
     op.create_table(
         "job_handlers",
         sa.Column("handler", sa.Text(), nullable=False),
-        sa.Column("redact", sa.Text(), nullable=False),
+        sa.Column("redact", sa.Text(), nullable=True),
+        sa.Column("max_running", sa.Integer(), nullable=True),
+        sa.Column("running_key", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "json_valid(redact) AND json_type(redact) = 'object'", name=op.f("ck_job_handlers_redact_is_a_json_object")
+            "redact IS NULL OR (json_valid(redact) AND json_type(redact) = 'object')",
+            name=op.f("ck_job_handlers_redact_is_a_json_object"),
         ),
         sa.PrimaryKeyConstraint("handler", name=op.f("pk_job_handlers")),
         sqlite_with_rowid=False,
@@ -99,6 +102,7 @@ def upgrade() -> None:
         sa.Column("unique_while", sa.Text(), nullable=True),
         sa.Column("unique_until", sa.Text(), nullable=True),
         sa.Column("debounce_until", sa.Text(), nullable=True),
+        sa.Column("running_key", sa.Text(), nullable=True),
         sa.Column("timeout", sa.Float(), nullable=True),
         sa.Column("result", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
@@ -149,6 +153,10 @@ def upgrade() -> None:
             "status <> 'running' OR lease_expires_at IS NOT NULL", name=op.f("ck_jobs_running_has_a_lease")
         ),
         sa.CheckConstraint(
+            "running_key IS NULL OR length(running_key) BETWEEN 1 AND 500",
+            name=op.f("ck_jobs_running_key_is_1_to_500_long"),
+        ),
+        sa.CheckConstraint(
             "timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)", name=op.f("ck_jobs_timeout_is_positive")
         ),
         sa.CheckConstraint(
@@ -183,9 +191,16 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_pending",
         "jobs",
-        ["queue", sa.literal_column("priority DESC"), "id"],
+        ["queue", "running_key", sa.literal_column("priority DESC"), "id"],
         unique=False,
         sqlite_where=sa.text("status = 'pending'"),
+    )
+    op.create_index(
+        "ix_jobs_places",
+        "jobs",
+        ["status", "running_key"],
+        unique=False,
+        sqlite_where=sa.text("running_key IS NOT NULL AND finished_at IS NULL"),
     )
     op.create_index("ix_jobs_running", "jobs", ["worker_id"], unique=False, sqlite_where=sa.text("status = 'running'"))
     op.create_index(

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 
 from durablejobs import DurableJobs, JobFilter
 from durablejobs.statuses import Status
-from durablejobs.store import Store, claims, endings, queue_rules, rescues, unique
+from durablejobs.store import Store, claims, endings, queue_rules, rescues, running_limits, unique
 
 from ..clocks import START, ManualClock
 
@@ -42,6 +42,11 @@ HOT: dict[str, tuple[str, Expected]] = {
         claims.claim_statement(4, limited_count=2).sql,
         Expected(("ix_jobs_pending", PRIMARY_KEY), may_sort=True),
     ),
+    "waiting keys": (running_limits.WAITING_KEYS.sql, Expected(("ix_jobs_pending",))),
+    "best of a key": (running_limits.BEST_OF_KEY.sql, Expected(("ix_jobs_pending",))),
+    "running jobs of each key": (running_limits.RUNNING.sql, Expected(("ix_jobs_places",))),
+    "whether limited jobs wait": (running_limits.ARE_WAITING.sql, Expected(("ix_jobs_places",))),
+    "claim of chosen jobs": (running_limits.claim_chosen_statement(8).sql, Expected((PRIMARY_KEY,))),
     "running jobs of a queue": (queue_rules.RUNNING.sql, Expected(("ix_jobs_running",))),
     "extend": (claims.EXTEND.sql, Expected(("ix_jobs_running",))),
     "release": (claims.RELEASE.sql, Expected((PRIMARY_KEY,))),

@@ -155,6 +155,7 @@ def test_a_job_is_read_with_all_its_columns_in_their_python_types(
         lease_expires_at=START + timedelta(seconds=30),
         cancel_requested_at=None,
         unique_key="k",
+        running_key=None,
         timeout=1.5,
         result=None,
         error="boom",

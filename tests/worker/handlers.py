@@ -106,6 +106,15 @@ def register(jobs: DurableJobs, calls_path: Path, gates: Path) -> None:
     for name, function in functions.items():
         jobs.handler(name)(noted(function))
 
+    @functools.wraps(time.sleep)
+    def sleep_for(_tenant: str, seconds: float, fails: bool = False) -> None:
+        time.sleep(seconds)
+        if fails and current_job().attempt == 1:
+            calls.note("ended")
+            raise ValueError("the first attempt fails")
+
+    jobs.handler("limited", max_running=2, running_key="{args[0]}")(noted(sleep_for))
+
     @jobs.handler
     def nothing() -> None:
         """Not even noted."""

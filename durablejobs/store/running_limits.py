@@ -1,0 +1,300 @@
+"""Handlers of which only so many jobs run at once: what of them a claim may take.
+
+A job of such a handler carries a `running_key`, which says with whom it shares places; all others have none. So the
+index of pending jobs holds the two apart: a claim of jobs without a key steps over none that have one, and the jobs of
+a key stand together, so that those of a full one, ten thousand or a million, cost one jump. What runs is counted from
+the rows, in the claiming transaction: no counter could leak a place when a worker dies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from heapq import merge
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Select,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from ..jobs import ClaimedJob
+from ..running_limits import RunningLimit
+from .claims import (
+    CLAIMING,
+    IS_PENDING,
+    LOOKED_AT,
+    HandlerFilter,
+    best_first,
+    claimed_jobs,
+    of_queues,
+    with_handlers,
+)
+from .hot import HotStatement
+from .tables import job_handlers, jobs
+
+_MOST_ROUNDS: Final = 10
+"""Looks of a claim for jobs that were put in without the key they need, each at `LOOKED_AT` jobs."""
+_NO_LIMIT: Final = 2**31
+
+# Literals, as the condition of the partial index says it.
+_HAS_PLACES: Final = jobs.c.running_key.is_not(None) & jobs.c.finished_at.is_(None)
+
+ARE_WAITING: Final = HotStatement(select(exists(select(jobs.c.id).where(_HAS_PLACES, IS_PENDING))))
+RUNNING: Final = HotStatement(
+    select(jobs.c.running_key, func.count())
+    .where(_HAS_PLACES, jobs.c.status == literal_column("'running'"))
+    .group_by(jobs.c.running_key)
+)
+
+
+def _next_key(after: Any) -> Any:
+    return select(func.min(jobs.c.running_key)).where(
+        IS_PENDING, jobs.c.queue == bindparam("queue"), jobs.c.running_key > after
+    )
+
+
+_keys = _next_key(bindparam("after")).with_only_columns(func.min(jobs.c.running_key).label("key"))
+_waiting = _keys.cte("waiting_keys", recursive=True)
+_waiting = _waiting.union_all(
+    select(_next_key(_waiting.c.key).correlate(_waiting).scalar_subquery()).where(_waiting.c.key.is_not(None))
+)
+# A jump along the index from key to key: costs the number of keys, not of jobs.
+WAITING_KEYS: Final = HotStatement(select(_waiting.c.key).where(_waiting.c.key.is_not(None)).limit(bindparam("most")))
+BEST_OF_KEY: Final = HotStatement(
+    select(jobs.c.priority, jobs.c.id, jobs.c.handler)
+    .where(IS_PENDING, jobs.c.queue == bindparam("queue"), jobs.c.running_key == bindparam("key"))
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(bindparam("most"))
+    .offset(bindparam("skipped"))
+)
+_ARGUMENTS: Final = HotStatement(
+    select(jobs.c.handler, jobs.c.args, jobs.c.kwargs).where(jobs.c.id == bindparam("job"))
+)
+_SET_KEY: Final = HotStatement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), IS_PENDING, jobs.c.running_key.is_(None))
+    .values(running_key=bindparam("key"))
+)
+
+
+class _Candidate(NamedTuple):
+    """A job that may be claimed; candidates are in the order in which they are claimed."""
+
+    urgency: int
+    """The lower the sooner."""
+    id: int
+    queue: str
+    handler: str
+    key: str | None = None
+
+
+class Places:
+    """The places that the limits leave, in one transaction."""
+
+    def __init__(self, limits: Mapping[str, RunningLimit], running: Mapping[str, int]) -> None:
+        self.limits = limits
+        self._running = Counter(running)
+        for key, number in running.items():
+            handler = key.partition("/")[0]
+            if handler != key and (limit := limits.get(handler)) is not None and limit.template is None:
+                self._running[handler] += number  # from the time when each key had places of its own
+
+    def left(self, key: str) -> int:
+        """Return how many more jobs of this key may run."""
+        limit = self.limits.get(key.partition("/")[0])
+        return _NO_LIMIT if limit is None else max(0, limit.max_running - self._running[_shared(key, limit)])
+
+    def take(self, key: str) -> None:
+        """Count one more that runs."""
+        limit = self.limits.get(key.partition("/")[0])
+        if limit is not None:
+            self._running[_shared(key, limit)] += 1
+
+
+def _shared(key: str, limit: RunningLimit) -> str:
+    return limit.handler if limit.template is None else key
+
+
+def places(connection: Connection, limits: Mapping[str, RunningLimit]) -> Places | None:
+    """Return the places; None where no job is limited, by this worker's handlers or by what its row says."""
+    if not limits and not ARE_WAITING.run(connection, {}).fetchone()[0]:
+        return None
+    return Places(limits, dict(RUNNING.run(connection, {}).fetchall()))
+
+
+def claim(
+    connection: Connection,
+    queues: Sequence[str],
+    most: int,
+    worker_id: int,
+    now: str,
+    lease: str,
+    handlers: HandlerFilter | None,
+    rooms: Mapping[str, int],
+    places: Places,
+    turn_of: dict[str, str],
+) -> list[ClaimedJob]:
+    """Claim as `claims.claim` does, but of each key no more than it has places, and take those.
+
+    `turn_of` is kept from claim to claim: where to go on in a queue where so many keys wait that they take turns.
+    """
+    queues = [queue for queue in queues if rooms.get(queue, 1)]
+    sources = [_without_key(connection, queues, most, handlers, rooms, places.limits)]
+    for queue in queues:
+        for key in _waiting_keys(connection, queue, turn_of):
+            if left := places.left(key):
+                sources += [_of_key(connection, queue, key, min(most, left), handlers)]
+    room = dict(rooms)
+    chosen: list[int] = []
+    for job in merge(*sources):
+        if len(chosen) == most:
+            break
+        if not room.get(job.queue, 1) or (job.key is not None and not places.left(job.key)):
+            continue
+        if job.queue in room:
+            room[job.queue] -= 1
+        if job.key is not None:
+            places.take(job.key)
+        chosen.append(job.id)
+    return _claim_chosen(connection, chosen, worker_id, now, lease)
+
+
+def _claim_chosen(
+    connection: Connection, chosen: Sequence[int], worker_id: int, now: str, lease: str
+) -> list[ClaimedJob]:
+    if not chosen:
+        return []
+    size = 1 << (len(chosen) - 1).bit_length()
+    padded = [*chosen, *[chosen[-1]] * (size - len(chosen))]
+    values = {f"job_{number}": job_id for number, job_id in enumerate(padded)}
+    statement = claim_chosen_statement(size)
+    return claimed_jobs(statement.run(connection, values | {"worker": worker_id, "now": now, "lease": lease}))
+
+
+@lru_cache(maxsize=16)
+def claim_chosen_statement(count: int) -> HotStatement:
+    """Return the claim of so many jobs by their ids."""
+    ids: list[BindParameter[int]] = [bindparam(f"job_{number}") for number in range(count)]
+    return HotStatement(CLAIMING.where(jobs.c.id.in_(ids), IS_PENDING))
+
+
+# For those who show jobs and do not know the handlers
+
+PublishedLimit = tuple[int | None, str | None]
+"""`max_running` and the template of `running_key`."""
+
+
+def publish(connection: Connection, limits: Mapping[str, PublishedLimit]) -> None:
+    """Note the limits of handlers."""
+    for handler, (max_running, template) in limits.items():
+        values = {"max_running": max_running, "running_key": template}
+        is_known = connection.execute(
+            update(job_handlers).where(job_handlers.c.handler == handler).values(values)
+        ).rowcount
+        if not is_known:
+            connection.execute(insert(job_handlers).values(handler=handler, **values))
+
+
+def published(connection: Connection) -> dict[str, PublishedLimit]:
+    """Return the limits that the workers' handlers had, as far as a worker has begun with them."""
+    columns = (job_handlers.c.handler, job_handlers.c.max_running, job_handlers.c.running_key)
+    rows = connection.execute(select(*columns).where(job_handlers.c.max_running.is_not(None)))
+    return {handler: (max_running, template) for handler, max_running, template in rows}
+
+
+# What waits
+
+
+def _waiting_keys(connection: Connection, queue: str, turn_of: dict[str, str]) -> list[str]:
+    """Return the keys of which jobs wait in a queue; where they are too many for one look, the next ones in turn."""
+    after = turn_of.pop(queue, "")
+    keys = _keys_after(connection, queue, after, LOOKED_AT)
+    if after and len(keys) < LOOKED_AT:
+        keys += [key for key in _keys_after(connection, queue, "", LOOKED_AT - len(keys)) if key <= after]
+    if len(keys) == LOOKED_AT:
+        turn_of[queue] = keys[-1]
+    return keys
+
+
+def _keys_after(connection: Connection, queue: str, after: str, most: int) -> list[str]:
+    return [row[0] for row in WAITING_KEYS.run(connection, {"queue": queue, "after": after, "most": most})]
+
+
+def _of_key(
+    connection: Connection, queue: str, key: str, most: int, handlers: HandlerFilter | None
+) -> Iterator[_Candidate]:
+    """Yield the best jobs of a key; more than the first is read only when that is taken."""
+    for skipped, wanted in ((0, 1), (1, most - 1)):
+        values = {"queue": queue, "key": key, "most": wanted, "skipped": skipped}
+        for priority, job_id, handler in BEST_OF_KEY.run(connection, values).fetchall() if wanted else ():
+            if handlers is None or handlers.wants(handler):
+                yield _Candidate(-priority, job_id, queue, handler, key)
+
+
+# Jobs without a key
+
+
+@lru_cache(maxsize=128)
+def without_key_statement(
+    queue_count: int, handler_count: int = 0, are_excluded: bool = False, limited_count: int = 0
+) -> HotStatement:
+    """Return the select of what a claim of the same shape would claim."""
+    found: Select[Any] = select(jobs.c.priority, jobs.c.id, jobs.c.queue, jobs.c.handler)
+    best = best_first(queue_count, handler_count, are_excluded, limited_count)
+    return HotStatement(found.where(jobs.c.id.in_(best)))
+
+
+def _without_key(
+    connection: Connection,
+    queues: Sequence[str],
+    most: int,
+    handlers: HandlerFilter | None,
+    rooms: Mapping[str, int],
+    limits: Mapping[str, RunningLimit],
+) -> Iterator[_Candidate]:
+    """Return the best jobs that no limit concerns.
+
+    Those that one does concern, because they were put in by SQL or by somebody who does not know the handler, get
+    their key first.
+    """
+    found: list[_Candidate] = []
+    for _ in range(_MOST_ROUNDS):
+        found = _best_without_key(connection, queues, most, handlers, rooms)
+        lacking = {job.id for job in found if job.handler in limits}
+        if not lacking:
+            return iter(found)
+        ahead = _best_without_key(connection, queues, LOOKED_AT, None, {})
+        for job_id in sorted(lacking | {job.id for job in ahead if job.handler in limits}):
+            _give_key(connection, job_id, limits)
+    return iter([job for job in found if job.handler not in limits])
+
+
+def _best_without_key(
+    connection: Connection,
+    queues: Sequence[str],
+    most: int,
+    handlers: HandlerFilter | None,
+    rooms: Mapping[str, int],
+) -> list[_Candidate]:
+    if not queues:
+        return []
+    queues, limited_count, values = of_queues(queues, rooms)
+    shape, names = with_handlers(handlers)
+    statement = without_key_statement(len(queues), *shape, limited_count)
+    rows = statement.run(connection, values | names | {"most": most})
+    return sorted(_Candidate(-priority, job_id, queue, handler) for priority, job_id, queue, handler in rows)
+
+
+def _give_key(connection: Connection, job_id: int, limits: Mapping[str, RunningLimit]) -> None:
+    handler, args, kwargs = _ARGUMENTS.run(connection, {"job": job_id}).fetchone()
+    _SET_KEY.run(connection, {"job": job_id, "key": limits[handler].key_of_json(args, kwargs)})
