@@ -1,7 +1,7 @@
 # The tools of .venv where there is one, else those on the PATH.
 BIN = $(if $(wildcard .venv/bin/python),.venv/bin/)
 
-.PHONY: help setup test slow check format bench wheel clean
+.PHONY: help setup test slow check format bench soak wheel clean
 
 help:  ## list the chores
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r chore line; do \
@@ -29,6 +29,9 @@ format:  ## format the code and repair what lint can repair
 
 bench:  ## run the benchmarks
 	$(BIN)python -m benchmarks
+
+soak:  ## half an hour of mixed load with kills and pauses, judged in the end
+	$(BIN)python -m benchmarks.soak
 
 wheel:  ## build the wheel into dist/
 	$(BIN)python -m build --wheel

@@ -2,7 +2,7 @@
 
 The tables are made of `tests/faults/catalogue.py` and of the tests that it names. Reports of pytest
 (`pytest -m slow tests/faults -o junit_family=xunit1 --junitxml=REPORT.xml`) bring what was counted in a run; it is kept
-in docs/reliability.json until the next ones.
+in docs/reliability.json until the next ones. The soaks are those whose results are in docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = ROOT / "docs" / "reliability.md"
 COUNTS: Final = ROOT / "docs" / "reliability.json"
 FRAME: Final = ROOT / "docs" / "reliability_frame.txt"
+SOAKS: Final = ROOT / "docs" / "benchmarks"
 
 sys.path.insert(0, str(ROOT))
 
@@ -37,7 +38,7 @@ def page() -> str:
     text = FRAME.read_text(encoding="utf-8")
     for name, faults in TABLES.items():
         text = text.replace(f"<!-- table: {name} -->", table(faults, counts))
-    return text.replace("<!-- table: totals -->", totals(counts))
+    return text.replace("<!-- table: totals -->", totals(counts)).replace("<!-- soaks -->", soaks())
 
 
 def table(faults: Iterable[catalogue.Fault], counts: dict[str, dict[str, int]]) -> str:
@@ -68,6 +69,39 @@ def totals(counts: dict[str, dict[str, int]]) -> str:
     for test, numbers in sorted(counts.items()):
         rows.append(f"| {_linked(test)} | {', '.join(f'{number:,} {what}' for what, number in numbers.items())} |")
     return "\n".join(rows)
+
+
+def soaks() -> str:
+    """What came of the soaks that were published, the shortest name first."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(SOAKS.glob("soak-*.json"))]
+    return "\n\n".join(map(_soak, found)) or "None has been published yet."
+
+
+def _soak(results: dict[str, Any]) -> str:
+    name = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[results["database"]]
+    machine = results["machine"]
+    jobs = sum(number for of_handler in results["ends"].values() for number in of_handler.values())
+    told = ", ".join(f"{number:,} {what}" for what, number in results["told"].items() if what != "invoked")
+    done = ", ".join(f"{number:,} {what}" for what, number in results["done"].items())
+    broken = sum(not each["holds"] for each in results["criteria"])
+    word = f"{broken} of {len(results['criteria'])} criteria are broken" if broken else "every criterion holds"
+    where = f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['filesystem']}"
+    lines = [
+        f"### {results['minutes']:g} minutes on {name}: {word}",
+        "",
+        f"{jobs:,} jobs in {results['runs']:,} runs. The clients called {results['told']['invoked']:,} times and were "
+        f"told: {told}. Meanwhile: {done}. The lease was {results['lease']:g} s, the soak used {machine['cores used']} "
+        f"cores ({where}).",
+        "",
+        *(f"![what was measured](benchmarks/{picture}.svg)\n" for picture in results["pictures"]),
+        "| promise | what | measured | allowed | |",
+        "|---|---|---|---|---|",
+    ]
+    for each in results["criteria"]:
+        measured = f"{each['measured']:,g} {each['unit']}".strip()
+        verdict = "ok" if each["holds"] else "**BROKEN**"
+        lines.append(f"| {each['promise']} | {each['what']} | {measured} | {each['bound']} | {verdict} |")
+    return "\n".join(lines)
 
 
 def counted(report: Path) -> dict[str, dict[str, int]]:
