@@ -86,12 +86,15 @@ def _soak(results: dict[str, Any]) -> str:
     broken = sum(not each["holds"] for each in results["criteria"])
     word = f"{broken} of {len(results['criteria'])} criteria are broken" if broken else "every criterion holds"
     where = f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['filesystem']}"
+    story = (
+        f"{jobs:,} jobs in {results['runs']:,} runs. The clients called {results['told']['invoked']:,} times and were "
+        f"told: {told}. Meanwhile: {done}. The lease was {results['lease']:g} s, the soak used {machine['cores used']} "
+        f"cores ({where})."
+    )
     lines = [
         f"### {results['minutes']:g} minutes on {name}: {word}",
         "",
-        f"{jobs:,} jobs in {results['runs']:,} runs. The clients called {results['told']['invoked']:,} times and were "
-        f"told: {told}. Meanwhile: {done}. The lease was {results['lease']:g} s, the soak used {machine['cores used']} "
-        f"cores ({where}).",
+        story,
         "",
         *(f"![what was measured](benchmarks/{picture}.svg)\n" for picture in results["pictures"]),
         "| promise | what | measured | allowed | |",

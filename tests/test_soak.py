@@ -91,6 +91,16 @@ def test_ends_and_attempts_that_are_wrong_are_found() -> None:
     assert len(books.wrong_ends([ended(status="failed"), broken._replace(crashes=0), ended(handler="never")])) == 3
 
 
+def test_a_job_is_rightly_stopped_as_poison_only_if_so_many_of_its_runs_came_to_no_end() -> None:
+    job = ended(handler="slow", status="failed", attempt=6, crashes=6)
+    torn = [note("began", attempt=number) for number in range(1, 7)]
+    assert books.stopped_by_havoc([job], torn) == {1}
+    assert books.stopped_by_havoc([job], [*torn, note("raised", attempt=6)]) == set()
+    assert books.stopped_by_havoc([job._replace(crashes=2)], torn) == set()
+    assert books.wrong_ends([job], {1}) == []
+    assert len(books.wrong_ends([job])) == 1
+
+
 def test_a_job_that_begins_before_it_is_due_is_found() -> None:
     job = ended(handler="scheduled", run_at=100.0)
     assert books.too_early([job], [note("began", at=100.0)]) == []

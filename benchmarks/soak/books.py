@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from .settings import BATCH
+from .settings import BATCH, MAX_CRASHES
 from .witness import EndedJob
 
 
@@ -150,7 +150,8 @@ def overlapping(ended: Iterable[EndedJob]) -> list[str]:
     return problems
 
 
-_EXPECTED = {
+_EXPECTED_TO_FAIL: Final = ("broken", "poison")
+_EXPECTED: Final = {
     "broken": {"failed"},
     "poison": {"failed"},
     "never": {"cancelled"},
@@ -158,10 +159,29 @@ _EXPECTED = {
 }
 
 
-def wrong_ends(ended: Iterable[EndedJob]) -> list[str]:
+def stopped_by_havoc(ended: Iterable[EndedJob], notes: Sequence[Note]) -> set[int]:
+    """Return the jobs that were stopped as poison, and rightly: so many of their runs have really come to no end.
+
+    Nobody can tell a job that kills its workers from one whose workers are killed each time.
+    """
+    open_runs = Counter(note.job for note in notes if note.event == "began")
+    open_runs.subtract(note.job for note in notes if note.event != "began")
+    return {
+        job.id
+        for job in ended
+        if job.handler not in _EXPECTED_TO_FAIL
+        and job.status == "failed"
+        and job.crashes == MAX_CRASHES
+        and open_runs[job.id] >= MAX_CRASHES
+    }
+
+
+def wrong_ends(ended: Iterable[EndedJob], stopped: Set[int] = frozenset()) -> list[str]:
     """Return the jobs that ended as they should not, or after another number of attempts (I7 I8)."""
     problems = []
     for job in ended:
+        if job.id in stopped:
+            continue
         if job.status not in _EXPECTED.get(job.handler, {"succeeded"}):
             problems.append(f"job {job.id} ({job.key}) is {job.status}")
         if job.handler == "broken" and job.attempt - job.crashes != job.max_attempts:

@@ -91,6 +91,6 @@ def _margins(axes: Any, results: dict[str, Any]) -> None:
     axes.bar(names, [found[name] for name in names], color=OURS)
     axes.axhline(0, color="gray", linewidth=0.8)
     axes.set_ylabel(f"seconds left of {results['lease']:g}", size=8)
-    axes.set_title("leases when they were renewed, pauses included", size=10)
+    axes.set_title("leases when renewed, pauses included", size=10)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3, axis="y")

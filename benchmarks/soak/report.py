@@ -9,6 +9,7 @@ from ..results import percentile
 from . import books
 from .judgement import Criterion, at_least, at_most, growth, none_of, verdict, wait_criteria
 from .run import Run
+from .settings import MAX_CRASHES
 
 LONGEST_WAIT: Final = 60.0
 """Seconds: a paused process that holds the write lock makes all wait, then its jobs wait for the lease."""
@@ -62,6 +63,7 @@ def _promises(run: Run, notes: list[books.Note], history: books.History) -> list
     ended = list(run.witness.ended.values())
     stored = books.stored_keys(ended)
     broken_rules = [f"{rule['promise']}: {rule['text']}" for rule in run.verified if rule["broken"]]
+    stopped = books.stopped_by_havoc(ended, notes)
     acknowledged = sum("ok" in told for told in history.told.values())
     return [
         at_least("load", "calls acknowledged", acknowledged, run.settings.least_calls, ""),
@@ -75,7 +77,8 @@ def _promises(run: Run, notes: list[books.Note], history: books.History) -> list
             "I6", "effects not exactly once", books.wrong_effects(ended, run.witness.effects(), run.witness.orders())
         ),
         none_of("I7", "jobs that have not ended", run.left),
-        none_of("I8", "jobs that ended as they should not", books.wrong_ends(ended)),
+        none_of("I8", "jobs that ended as they should not", books.wrong_ends(ended, stopped)),
+        at_most("I8", f"jobs stopped by havoc alone: {MAX_CRASHES} crashes", len(stopped), len(ended) // 1000 + 1, ""),
         none_of("I13", "jobs that began before they were due", books.too_early(ended, notes)),
         none_of("verify", f"rules of {len(run.verified)} that the rows break", broken_rules),
         none_of("I14", "processes that ended by themselves", run.company.unforeseen),
