@@ -611,10 +611,10 @@ def test_waiting_returns_the_result_or_raises_what_happened(
         strict=True,
     ):
         settle(job, outcome)
-    assert waiting[0].wait(timeout=5) == {"n": 1}
-    assert waiting[1].wait(timeout=5) is None
+    assert waiting[0].wait(timeout=60) == {"n": 1}
+    assert waiting[1].wait(timeout=60) is None
     with pytest.raises(JobFailedError, match=r"^job 3 failed: no such user$"):
-        waiting[2].wait(timeout=5)
+        waiting[2].wait(timeout=60)
     with pytest.raises(JobCancelledError, match=r"^job 4 was cancelled: not needed$"):
         waiting[3].wait()
 

@@ -15,7 +15,7 @@ from durablejobs.jobs import ClaimedJob
 from durablejobs.shielding import is_shielded, unshield
 from durablejobs.store.sqlite.gate import Gate
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def claimed(job_id: int = 1) -> ClaimedJob:

@@ -16,7 +16,7 @@ from durablejobs.slots import ThreadSlots
 from .clocks import ManualClock
 from .conftest import RunPython
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a test gives up; none takes so long."""
 
 

@@ -487,7 +487,7 @@ def test_what_another_async_handler_does_meanwhile_waits_its_turn(jobs: DurableJ
     holds.enqueue()
     job = enqueues.enqueue()
     jobs.work(burst=True, concurrency=1)
-    assert job.wait(10) == "child"
+    assert job.wait(60) == "child"
     assert sql("SELECT count(*) AS n FROM effects") == [{"n": 1}]
 
 

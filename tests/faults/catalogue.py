@@ -57,7 +57,7 @@ SCENARIOS: Final = (
             f"{_CRASHES}::test_a_living_worker_takes_over_what_a_killed_one_ran",
             f"{_CRASHES}::test_a_crash_does_not_spend_the_last_attempt",
         ),
-        "Two seconds are the aim; the test allows five, for loaded machines",
+        "Two seconds are the aim, measured in the soak; the tests say: long before a lease ends",
     ),
     Fault(
         "F04",

@@ -21,7 +21,7 @@ from durablejobs.store.group_commit import GroupCommit
 from ..clocks import ManualClock
 from ..conftest import Sql, new_job
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up; none takes so long."""
 
 

@@ -23,7 +23,7 @@ from durablejobs import DurableJobs, EnqueueOptions, Job, WorkerConfig
 
 T = TypeVar("T")
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds after which a test gives up waiting; never what a test measures."""
 LIVE: Final = ("scheduled", "pending", "blocked", "running")
 _ROOT: Final = Path(__file__).resolve().parents[2]

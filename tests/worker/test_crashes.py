@@ -9,23 +9,23 @@ import pytest
 
 from .harness import Queue, wait_until
 
-RECOVERED_WITHIN = 5.0
-"""Seconds; the aim is 2, usually it is half a second. A busy machine is no reason to fail."""
+LONG_LEASE = {"lease": 3600.0, "interval": 3600.0}
+"""What is recovered before anybody's patience is over was not recovered because a lease ended, nor by the poll. The aim
+is 2 s, usually it is half a second; a busy machine is no reason to fail."""
 
 
 def test_a_living_worker_takes_over_what_a_killed_one_ran(
     queue: Queue, record_property: Callable[[str, object], None]
 ) -> None:
-    killed = queue.start()
+    killed = queue.start(**LONG_LEASE)
     job_id = queue.enqueue("pass_gate", "gate", "done")
     queue.wait_for_call(job_id)
-    queue.start(interval=60)
+    queue.start(**LONG_LEASE)
     wait_until(lambda: len(queue.registered()) == 2, "the second worker is there")
-    before = time.monotonic()
+    killed_at = time.monotonic()
     killed.kill()
     second = queue.wait_for_call(job_id, number=2)
-    record_property("recovery_seconds", second.moment - before)
-    assert second.moment - before < RECOVERED_WITHIN
+    record_property("recovery_seconds", second.moment - killed_at)
     queue.open_gate()
     queue.wait_for("succeeded", job_id)
     assert (second.attempt, second.crashes) == (2, 1)
@@ -58,16 +58,14 @@ def test_attempts_are_counted_without_the_crashes(queue: Queue) -> None:
 
 def test_a_worker_that_starts_later_alone_recovers_everything(queue: Queue) -> None:
     running = queue.enqueue_many("pass_gate", 6, "gate")
-    workers = [queue.start(concurrency=2) for _ in range(3)]
+    workers = [queue.start(concurrency=2, **LONG_LEASE) for _ in range(3)]
     for job_id in running:
         queue.wait_for_call(job_id)
     for worker in workers:
         worker.kill()
     assert queue.statuses() == {"running": 6}
     queue.open_gate()
-    before = time.monotonic()
-    queue.run()
-    assert time.monotonic() - before < RECOVERED_WITHIN
+    queue.run(**LONG_LEASE)
     assert queue.statuses() == {"succeeded": 6}
     assert queue.sql("SELECT DISTINCT attempt, crashes FROM jobs") == [{"attempt": 2, "crashes": 1}]
     assert queue.registered() == []
@@ -119,12 +117,10 @@ def test_a_crash_is_recorded_with_its_worker_and_its_moment(queue: Queue) -> Non
 
 def test_a_worker_that_dies_with_the_write_lock_does_not_stop_the_others(queue: Queue) -> None:
     job_id = queue.enqueue("lock_database", str(queue.path))
-    killed = queue.start()
+    killed = queue.start(**LONG_LEASE)
     queue.wait_for_call(job_id, event="locked")
-    before = time.monotonic()
     killed.kill()
-    queue.run()
-    assert time.monotonic() - before < RECOVERED_WITHIN
+    queue.run(busy_timeout=3600, **LONG_LEASE)
     assert queue.row(job_id)["status"] == "succeeded"
 
 

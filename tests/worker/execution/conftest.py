@@ -22,7 +22,7 @@ from durablejobs.client import Client
 
 from ..harness import wait_until
 
-PATIENCE = 40.0
+PATIENCE = 60.0
 """Seconds after which a test gives up: each of these processes imports everything by itself."""
 
 
