@@ -19,9 +19,9 @@ from .client import Client, EnqueueOptions
 from .clock import Clock
 from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
 from .current import Workplace
-from .errors import ChildStartError, RegistrationError
+from .errors import ChildStartError, ConfigurationError, RegistrationError
 from .events import EventName, Listener, Listeners
-from .jobs import EnqueuedBatch, Job, JobFilter, LogLine, QueueState, QueueStatistics
+from .jobs import EnqueuedBatch, Job, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
 from .middleware import Middleware
 from .reading import Reader
 from .registry import (
@@ -228,6 +228,18 @@ class DurableJobs:
         """Let so many jobs of this queue run at once, all workers together; None lifts the limit."""
         self._client.limit(queue, max_running)
 
+    def quiet_worker(self, worker: str | int) -> int:
+        """Ask the workers of this name, or the one with this id, to begin nothing more; return how many were asked."""
+        return self._client.ask_worker(worker, "quiet")
+
+    def resume_worker(self, worker: str | int) -> int:
+        """Ask quiet workers to go on; return how many were asked."""
+        return self._client.ask_worker(worker, None)
+
+    def stop_worker(self, worker: str | int) -> int:
+        """Ask workers to end as after SIGTERM; return how many were asked."""
+        return self._client.ask_worker(worker, "stop")
+
     # Reading
 
     @property
@@ -250,6 +262,10 @@ class DurableJobs:
     def queues(self) -> list[QueueState]:
         """Return each queue that is paused or limited or has jobs that have not ended."""
         return self._reader.queues()
+
+    def workers(self) -> list[WorkerRecord]:
+        """Return the registered workers."""
+        return self._reader.workers()
 
     def statistics(self, minutes: float = 5.0) -> list[QueueStatistics]:
         """Return counts by queue and status, and endings per minute over the last minutes."""
@@ -279,6 +295,8 @@ class DurableJobs:
 
         `on_ending` is told of each run with its outcome, for tests; programs have `on`.
         """
+        if config is not None and options:
+            raise ConfigurationError(next(iter(options)), "cannot stand beside a WorkerConfig; put it in there")
         chosen = config or WorkerConfig(**checked_options(WorkerConfig, options))
         # Imported here, so that a program that only enqueues does not pay for them.
         from .children import ChildProgram

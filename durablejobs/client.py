@@ -26,7 +26,7 @@ from .config import (
 )
 from .errors import ArgumentsError, ConfigurationError, DuplicateJobError, JobNotFoundError
 from .events import EventName, Listeners
-from .jobs import EnqueuedBatch, Job, JobSource, NewJob, UniqueRule
+from .jobs import EnqueuedBatch, Job, JobSource, NewJob, UniqueRule, Wish
 from .registry import HandlerDefinition, HandlerOptions, Registry
 from .statuses import Status
 from .store import Store
@@ -366,6 +366,10 @@ class Client:
         if max_running is not None:
             checked_integer(max_running, "max_running", 1, 1_000_000)
         self._store.limit(checked_name(queue, "queue"), max_running)
+
+    def ask_worker(self, worker: str | int, wish: Wish | None) -> int:
+        """Ask the workers of this name, or the one with this id, for something (None: to go on); how many are there?"""
+        return self._store.ask_worker(str(worker), wish)
 
     # The same for an event loop
 

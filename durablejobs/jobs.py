@@ -366,6 +366,16 @@ class QueueState:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitState:
+    """The places that a job shares with others."""
+
+    group: str
+    """Who shares them: `tenant=acme`, or `handler sync`."""
+    max_running: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueueStatistics:
     """Counts of one queue; `counts` maps each status that occurs to its number of jobs."""
 

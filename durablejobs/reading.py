@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .config import checked_integer, parsed_job_id
 from .errors import DatabaseError, JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
-from .jobs import Job, JobError, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
+from .jobs import Job, JobError, JobFilter, LimitState, LogLine, QueueState, QueueStatistics, WorkerRecord
 from .statuses import Status
 from .store import Store
 
@@ -69,6 +69,10 @@ class Reader:
     def queues(self) -> list[QueueState]:
         """Return each queue that is paused or limited or has jobs that have not ended."""
         return self._store.queues()
+
+    def limit_state(self, job: Job) -> LimitState | None:
+        """Return the places of `max_running` that a job shares with others; None: it is not limited."""
+        return self._store.limit_state(job)
 
     def workers(self) -> list[WorkerRecord]:
         """Return the registered workers."""

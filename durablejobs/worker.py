@@ -18,7 +18,7 @@ from .events import Listeners
 from .executor import Executor
 from .heartbeat import Heartbeat
 from .isolation import Isolation
-from .jobs import ClaimedJob, Notes
+from .jobs import ClaimedJob, Notes, Wish
 from .journal import Journal
 from .kept_log import kept_log
 from .lane_builder import LaneBuilder, lane_sizes
@@ -79,7 +79,7 @@ class Worker:
         self._claimed_ids: set[int] = set()
         self._must_reconcile = False
         self._next_due: datetime | None = None
-        self._is_quiet = False
+        self._wish: Wish | None = None
 
     def stop(self) -> None:
         """Ask the worker to end: the first call lets running jobs finish, the second gives them back."""
@@ -191,6 +191,7 @@ class Worker:
             version=__version__,
             started_at=now,
             heartbeat_at=now,
+            asked_to=self._wish,
         )
 
     def _drain(self) -> None:
@@ -360,15 +361,18 @@ class Worker:
 
     def _heed(self) -> None:
         """Do what a person has asked this worker to do, by `durablejobs workers`."""
-        wish = self._store.asked_to(self._worker_id)
-        if wish == "stop" and not self._stop_requests:
+        was_quiet, self._wish = self._is_quiet, self._store.asked_to(self._worker_id, self._wish)
+        if self._wish == "stop" and not self._stop_requests:
             log.info("somebody has asked this worker to stop")
             self.drain()
-        if (wish == "quiet") != self._is_quiet:
-            self._is_quiet = wish == "quiet"
+        if self._is_quiet != was_quiet:
             log.info("somebody has asked this worker to %s", "begin nothing more" if self._is_quiet else "go on")
             if self._is_quiet:
                 self._give_back(self._lanes.take_unstarted() + self._isolation.take_waiting())
+
+    @property
+    def _is_quiet(self) -> bool:
+        return self._wish == "quiet"
 
     def _stop_cancelled(self) -> None:
         """Tell the lanes which of their jobs somebody has asked to stop."""

@@ -183,3 +183,14 @@ def test_each_a_verb_is_the_plain_one_in_a_thread(home: type) -> None:
             assert twin.__wrapped__ is getattr(home, name[1:])
             assert twin.__qualname__ == f"{home.__name__}.{name}"
             assert twin.__doc__.startswith(f"`{name[1:]}` for the event loop")
+
+
+@in_a_loop
+async def test_a_persons_word_about_queues(jobs: DurableJobs, mail: Any) -> None:
+    await mail.aenqueue("a@b.c")
+    await jobs.apause("letters", reason="inventory")
+    await jobs.alimit("letters", 3)
+    (state,) = await jobs.aqueues()
+    assert (state.is_paused, state.reason, state.max_running, state.pending) == (True, "inventory", 3, 1)
+    assert await jobs.aresume("letters")
+    assert not await jobs.aresume("letters")

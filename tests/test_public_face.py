@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import durablejobs
+from durablejobs import ConfigurationError, DurableJobs, WorkerConfig
 
 from .conftest import RunPython
 
@@ -152,3 +153,8 @@ def test_a_type_checker_checks_the_arguments_of_enqueue(tmp_path: Path) -> None:
     }
     wrong = {number for number, line in enumerate(TYPED.splitlines(), 1) if line.endswith("# wrong")}
     assert found == wrong, ended.stdout + ended.stderr
+
+
+def test_options_beside_a_worker_config_are_refused_instead_of_ignored(jobs: DurableJobs) -> None:
+    with pytest.raises(ConfigurationError, match="burst: cannot stand beside a WorkerConfig"):
+        jobs.work(WorkerConfig(), burst=True)

@@ -181,7 +181,7 @@ def show_job(job: str, with_log: bool, watched: bool, database: str | None, as_j
         def draw(_jobs: Sequence[Job] = ()) -> None:
             found, errors = reader.get_with_errors(number)
             (found,) = reader.shown([found])
-            _show_text(found, errors, _worker_text(found, reader))
+            _show_text(found, errors, _worker_text(found, reader), _hindrances(found, reader))
             if with_log:
                 _show_log(reader.log_of(number))
 
@@ -227,11 +227,30 @@ def _worker_text(job: Job, reader: Reader) -> str | None:
     return f"{job.worker_id}, which is not registered any more"
 
 
-def _show_text(job: Job, errors: list[JobError], worker: str | None) -> None:
+def _hindrances(job: Job, reader: Reader) -> list[str]:
+    """Return what a pending job waits for, but for a free worker."""
+    if job.status is not Status.PENDING:
+        return []
+    found = []
+    queue = next((state for state in reader.queues() if state.queue == job.queue), None)
+    if queue is not None and queue.is_paused:
+        until = "until it is resumed" if queue.paused_until is None else f"until {absolute(queue.paused_until)} UTC"
+        found.append(f"queue {job.queue} is paused {until}" + (f": {queue.reason}" if queue.reason else ""))
+    if queue is not None and queue.max_running is not None and queue.running >= queue.max_running:
+        found.append(f"{queue.running} of {queue.max_running} running in queue {job.queue}")
+    limit = reader.limit_state(job)
+    if limit is not None and limit.running >= limit.max_running:
+        found.append(f"{limit.running} of {limit.max_running} running for {limit.group}")
+    return found
+
+
+def _show_text(job: Job, errors: list[JobError], worker: str | None, hindrances: list[str]) -> None:
     now = datetime.now(UTC)
     word = status_word(job)
     show(f"job {job.id}: {job.handler}({call_text(job.args, job.kwargs)})", "bold")
-    _field("status", f"{word}{_status_hint(job, now)}", STYLES.get(word, ""))
+    _field("status", word if hindrances else f"{word}{_status_hint(job, now)}", STYLES.get(word, ""))
+    for hindrance in hindrances:
+        _field("waits", hindrance, "yellow")
     _field("queue", f"{job.queue}, priority {job.priority}")
     _field("tries", f"{job.spent_attempts} of {job.max_attempts}" + (f", {job.crashes} crashes" if job.crashes else ""))
     for label, value in (("unique key", job.unique_key), ("worker", worker)):

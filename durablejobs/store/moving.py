@@ -64,9 +64,10 @@ class QueueMove:
     def _refuse_living_workers(self) -> None:
         if living := self.living_workers():
             names = ", ".join(worker.name for worker in living[:5])
+            counted = "1 worker is" if len(living) == 1 else f"{len(living)} workers are"
             raise MoveError(
                 self._source.location,
-                f"{len(living)} workers are alive there ({names}); stop them, or give --drain",
+                f"{counted} alive there ({names}); stop {'it' if len(living) == 1 else 'them'}, or give --drain",
             )
 
     def living_workers(self) -> list[Vital]:

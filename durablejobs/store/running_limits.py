@@ -27,8 +27,8 @@ from sqlalchemy import (
     update,
 )
 
-from ..jobs import ClaimedJob
-from ..running_limits import RunningLimit
+from ..jobs import ClaimedJob, Job, LimitState
+from ..running_limits import RunningLimit, group_text
 from .claims import (
     CLAIMING,
     IS_PENDING,
@@ -129,7 +129,7 @@ def places(connection: Connection, limits: Mapping[str, RunningLimit]) -> Places
     """Return the places; None where no job is limited, by this worker's handlers or by what its row says."""
     if not limits and not ARE_WAITING.run(connection, {}).fetchone()[0]:
         return None
-    return Places(limits, dict(RUNNING.run(connection, {}).fetchall()))
+    return Places(limits, _running(connection))
 
 
 def claim(
@@ -210,6 +210,20 @@ def published(connection: Connection) -> dict[str, PublishedLimit]:
     columns = (job_handlers.c.handler, job_handlers.c.max_running, job_handlers.c.running_key)
     rows = connection.execute(select(*columns).where(job_handlers.c.max_running.is_not(None)))
     return {handler: (max_running, template) for handler, max_running, template in rows}
+
+
+def state(connection: Connection, job: Job) -> LimitState | None:
+    """Return the places that a job shares; None: it is not limited, as far as somebody has noted that."""
+    max_running, template = published(connection).get(job.handler, (None, None))
+    if max_running is None or job.running_key is None:
+        return None
+    limit = RunningLimit(job.handler, max_running, template)
+    taken = max_running - Places({job.handler: limit}, _running(connection)).left(job.running_key)
+    return LimitState(group_text(job.running_key, template), max_running, taken)
+
+
+def _running(connection: Connection) -> dict[str, int]:
+    return dict(RUNNING.run(connection, {}).fetchall())
 
 
 # What waits

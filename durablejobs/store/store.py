@@ -21,6 +21,7 @@ from ..jobs import (
     Job,
     JobError,
     JobFilter,
+    LimitState,
     LogLine,
     NewJob,
     Notes,
@@ -387,10 +388,10 @@ class Store:
         with self._write() as connection:
             return workers.ask(connection, worker, wish)
 
-    def asked_to(self, worker_id: int) -> Wish | None:
-        """Return what a person has asked this worker to do."""
+    def asked_to(self, worker_id: int, so_far: Wish | None = None) -> Wish | None:
+        """Return what a person has asked this worker to do; what it was so far, if it is not registered just now."""
         with self._read() as connection:
-            return workers.asked_to(connection, worker_id)
+            return workers.asked_to(connection, worker_id, so_far)
 
     def unregister(self, worker_id: int) -> None:
         """Remove a worker that has given everything back."""
@@ -537,6 +538,11 @@ class Store:
         """Return the queues that have a rule or jobs that have not ended."""
         with self._read() as connection:
             return queue_rules.states(connection, self.clock.now())
+
+    def limit_state(self, job: Job) -> LimitState | None:
+        """Return the places of `max_running` that a job shares with others."""
+        with self._read() as connection:
+            return running_limits.state(connection, job)
 
     def statistics(self, minutes: float) -> list[QueueStatistics]:
         """Return counts and rates of each queue."""

@@ -27,6 +27,8 @@ class Registration(NamedTuple):
     version: str
     started_at: str
     heartbeat_at: str
+    asked_to: Wish | None = None
+    """What it has been asked and goes on doing, where it registers again."""
 
 
 class Vital(NamedTuple):
@@ -78,10 +80,10 @@ def ask(connection: Connection, worker: str, wish: Wish | None) -> int:
     return connection.execute(update(job_workers).where(is_meant).values(asked_to=wish)).rowcount
 
 
-def asked_to(connection: Connection, worker_id: int) -> Wish | None:
-    """Return what a person has asked this worker to do."""
+def asked_to(connection: Connection, worker_id: int, so_far: Wish | None) -> Wish | None:
+    """Return what a person has asked this worker to do; what it was so far, if its row is gone."""
     row = _ASKED_TO.run(connection, {"worker": worker_id}).fetchone()
-    return row[0] if row is not None else None
+    return row[0] if row is not None else so_far
 
 
 def unregister(connection: Connection, worker_id: int) -> None:

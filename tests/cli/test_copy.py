@@ -143,7 +143,7 @@ def test_it_refuses_while_a_worker_is_alive_and_changes_nothing(
     working("old.db")
     refused = run("copy", "old.db", "new.db")
     assert refused.returncode == 5
-    assert "1 workers are alive" in refused.stderr
+    assert "1 worker is alive there" in refused.stderr
     assert run("enqueue", "mail", "n:=1", "--db", "old.db").returncode == 0
 
 

@@ -49,3 +49,13 @@ def test_mistakes_are_told_in_one_line_and_change_nothing(run: Run, tmp_path: Pa
         assert answer.returncode == 2, arguments
         assert "Traceback" not in answer.stderr
     assert rows(tmp_path, "SELECT * FROM job_queues") == []
+
+
+def test_show_says_that_the_queue_of_a_waiting_job_is_paused_why_and_until_when(run: Run) -> None:
+    run("enqueue", "mail", "a", "--queue", "letters")
+    run("pause", "letters", "--reason", "the server is down", "--until", "2999-01-31T12:00Z")
+    shown = run("show", "1").stdout
+    assert "queue letters is paused until 2999-01-31 12:00:00.000 UTC: the server is down" in shown
+    assert "as soon as" not in shown
+    run("resume", "letters")
+    assert "paused" not in run("show", "1").stdout

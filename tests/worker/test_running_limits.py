@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 
 from .harness import Queue, wait_until
 
@@ -69,3 +71,13 @@ def test_the_checker_finds_workers_that_know_no_limit(queue: Queue) -> None:
     jobs = set(queue.enqueue_many("sleep", 12, 0.2))
     queue.run(concurrency=6)
     assert most_at_once(queue, jobs) > 2
+
+
+def test_show_says_what_a_job_with_a_full_key_waits_for(queue: Queue) -> None:
+    jobs = sorted(enqueue(queue, "acme", 3, 600))
+    worker = queue.start(concurrency=4)
+    queue.wait_for("running", *jobs[:2], within=60)
+    command = [sys.executable, "-m", "durablejobs", "show", str(jobs[2]), "--db", str(queue.path)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "2 of 2 running for key acme" in shown
+    worker.kill()

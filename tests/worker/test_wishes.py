@@ -75,3 +75,19 @@ def test_a_worker_that_is_not_there_is_a_mistake(queue: Queue) -> None:
     assert answer.returncode == 3
     assert "nobody" in answer.stderr
     assert workers(queue, "stop").returncode == 2
+
+
+def test_a_quiet_worker_that_has_to_register_again_stays_quiet(queue: Queue) -> None:
+    worker = queue.start(name="one", heartbeat=0.1)
+    wait_until(queue.registered, "the worker is registered", within=60)
+    assert queue.jobs.quiet_worker("one") == 1
+    wait_until(lambda: "begin nothing more" in worker.log, "the worker has heard it", within=60)
+    queue.sql("DELETE FROM job_workers")
+    wait_until(queue.registered, "the worker is registered again", within=60)
+    assert [each.asked_to for each in queue.jobs.workers()] == ["quiet"]
+    waiting = queue.enqueue("echo", 1)
+    assert "go on" not in worker.log
+    assert queue.jobs.resume_worker("one") == 1
+    queue.wait_for("succeeded", waiting, within=60)
+    assert queue.jobs.stop_worker(queue.registered()[0]["id"]) == 1
+    assert worker.wait(60) == 0
