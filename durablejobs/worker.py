@@ -13,6 +13,7 @@ from .children import ChildProgram
 from .clock import Clock
 from .config import WorkerConfig
 from .doctor.examination import examine_surroundings
+from .doctor.log_alarm import LogAlarm
 from .errors import CommitUnknownError, DatabaseError, DatabaseReplacedError, DurableJobsError
 from .events import Listeners
 from .executor import Executor
@@ -161,6 +162,7 @@ class Worker:
         self._heartbeat = Heartbeat(self._store, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck)
         self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)
         self._pruner = Pruner(self._store, config.retention, config.prune_interval, self._clock)
+        self._log_alarm = LogAlarm(self._store.location, self._clock)
         self._next_rescue = self._clock.monotonic()
         self._lanes.start()
         self._watchdog.start()
@@ -346,6 +348,7 @@ class Worker:
             return
         self._next_rescue = self._clock.monotonic() + RESCUE_EVERY
         self._lanes.look()
+        self._log_alarm.look()
         try:
             self._heed()
             self._stop_cancelled()

@@ -63,6 +63,7 @@ def _rows(store: Store, beside: files.Files, handlers: frozenset[str] | None) ->
         lambda: clock.check_clock(store, beside),
         lambda: jobs.check_workers(workers, states),
         lambda: jobs.check_orphans(store.count_strays()),
+        lambda: jobs.check_paused(Reader(store).queues()),
         lambda: jobs.check_queues(store.statistics(5.0), workers, states),
     ]
     if handlers is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Set
 from typing import Final
 
 from ..errors import UnknownHandlerError
-from ..jobs import QueueStatistics, WorkerRecord
+from ..jobs import QueueState, QueueStatistics, WorkerRecord
 from ..queues import parse_queues
 from ..statuses import Status
 from .findings import Finding, advice, ok, wrong
@@ -67,6 +67,22 @@ def check_queues(
             )
     if not unserved:
         yield ok("queues", "each queue with waiting jobs has a worker")
+
+
+def check_paused(queues: list[QueueState]) -> Iterator[Finding]:
+    """Name the queues that a person has paused, with the jobs that wait for it."""
+    paused = [queue for queue in queues if queue.is_paused]
+    for queue in paused:
+        until = f"until {queue.paused_until:%Y-%m-%d %H:%M} UTC" if queue.paused_until else "until somebody resumes it"
+        because = f" ({queue.reason})" if queue.reason else ""
+        yield advice(
+            "paused queues",
+            f"the queue {queue.queue} is paused {until}{because}; {queue.pending:,} jobs wait in it",
+            "No job of it begins meanwhile, whatever workers there are.",
+            f"If that is over: `durablejobs resume {queue.queue}`.",
+        )
+    if not paused:
+        yield ok("paused queues", "no queue is paused")
 
 
 def _serves(worker: WorkerRecord, queue: str) -> bool:

@@ -19,6 +19,7 @@ from durablejobs import DatabaseConfig, DatabaseNotFoundError, DatabaseUnusableE
 from durablejobs.doctor import files, library
 from durablejobs.doctor.examination import examine_surroundings
 from durablejobs.doctor.findings import Finding, Level, size
+from durablejobs.doctor.log_alarm import LOOK_EVERY, LogAlarm
 from durablejobs.doctor.processes import holders, sqlite_libraries
 from durablejobs.file_systems import file_system_of
 
@@ -226,6 +227,44 @@ def test_a_long_log_is_found_with_the_process_that_keeps_it(
         assert only(jobs, "write-ahead log").level is Level.WRONG
 
 
+@on_linux
+def test_a_worker_warns_of_a_log_that_a_reader_keeps_and_again_only_when_it_has_doubled(
+    jobs: DurableJobs,
+    database_path: Path,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    jobs.enqueue("mail")
+    alarm = LogAlarm(jobs.location, clock)
+    alarm.look()
+    assert caplog.messages == []
+    monkeypatch.setattr(files, "LOG_IS_LONG", 1)
+    with reader_in(database_path) as pid:
+        for _ in range(3):
+            clock.advance(LOOK_EVERY)
+            alarm.look()
+        [message] = caplog.messages
+        assert message.startswith("the write-ahead log grows: it has ")
+        assert f"(process {pid})" in message
+        jobs.enqueue_many("mail", [["x" * 1000]] * 2000)
+        alarm.look()
+        assert len(caplog.messages) == 1  # it is not time yet
+        clock.advance(LOOK_EVERY)
+        alarm.look()
+        assert len(caplog.messages) == 2
+
+
+def test_a_working_worker_looks_at_the_log(
+    jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs.handler("mail")(lambda: None)
+    jobs.enqueue("mail")
+    monkeypatch.setattr(files, "LOG_IS_LONG", 1)
+    jobs.work(burst=True, concurrency=1)
+    assert any(message.startswith("the write-ahead log grows") for message in caplog.messages)
+
+
 # The database
 
 
@@ -299,6 +338,17 @@ def test_jobs_in_a_queue_that_no_worker_serves_are_found(jobs: DurableJobs, regi
     assert "1 jobs wait in the queue reports" in only(jobs, "queues").what
     sql("UPDATE job_workers SET queues = 'mail,reports' WHERE id = ?", worker)
     assert found(jobs, "queues") == []
+
+
+def test_a_paused_queue_is_named_with_its_reason_and_is_nothing_wrong(jobs: DurableJobs) -> None:
+    jobs.using(queue="mail").enqueue("mail")
+    assert found(jobs, "paused queues") == []
+    jobs.pause("mail", reason="the server moves")
+    finding = only(jobs, "paused queues")
+    assert finding.what == "the queue mail is paused until somebody resumes it (the server moves); 1 jobs wait in it"
+    assert finding.level is Level.ADVICE
+    jobs.resume("mail")
+    assert found(jobs, "paused queues") == []
 
 
 def test_jobs_whose_handler_the_app_does_not_have_are_found(jobs: DurableJobs, sql: Sql) -> None:

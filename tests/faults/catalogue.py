@@ -181,7 +181,8 @@ SCENARIOS: Final = (
             "worker/test_pauses.py::test_a_scheduled_job_is_started_when_the_clock_jumps_past_its_moment",
             "store/test_claims.py::test_after_the_clock_was_set_back_jobs_that_were_pending_still_run",
         ),
-        "Jobs for a time of day come due by the new clock: later, if it was set back",
+        "Jobs for a time of day come due by the new clock: later, if it was set back. The worker's own clock is "
+        "replaced, not the system's: libfaketime also changes the monotonic clock, on which nothing here may depend",
     ),
     Fault(
         "F18",
@@ -282,10 +283,11 @@ SCENARIOS: Final = (
     Fault(
         "F28",
         "A reader keeps a transaction open for long",
-        "It sees its moment; the log grows, `doctor` names the process, and it goes back afterwards",
+        "It sees its moment; the log grows, workers and `doctor` name the process, and it goes back afterwards",
         (
             f"{_SCENARIOS}::test_a_reader_that_stays_lets_the_log_grow_and_nothing_else_happens",
             "doctor/test_examination.py::test_a_long_log_is_found_with_the_process_that_keeps_it",
+            "doctor/test_examination.py::test_a_worker_warns_of_a_log_that_a_reader_keeps_and_again_only_when_it_has_doubled",
         ),
     ),
     Fault(
@@ -306,7 +308,8 @@ SCENARIOS: Final = (
             "doctor/test_examination.py::test_a_file_system_that_cannot_be_trusted_is_named",
             "doctor/test_examination.py::test_mounts_are_read_as_the_kernel_writes_them",
         ),
-        "The kernel's table of mounts is written by the test; no network file system was mounted",
+        "The kernel's table of mounts is written by the test. No network file system was mounted: that needs a second "
+        "machine or a server; a FUSE mount would show the same name in the same table and nothing more",
     ),
     Fault(
         "F31",
