@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from durablejobs import Cancel, ConfigurationError, DurableJobs, Event, Fail, Retry, Snooze
+from durablejobs import Cancel, ConfigurationError, DurableJobs, Event, Fail, JobTimeout, Retry, Snooze
 from durablejobs.line_limit import MOST_PER_SECOND
+
+from .conftest import Sql
 
 
 class Heard:
@@ -95,6 +99,45 @@ def test_a_worker_tells_its_beginning_and_its_end(jobs: DurableJobs) -> None:
     jobs.work(burst=True, concurrency=1, name="w1")
     assert heard.names == ["worker_started", "started", "worker_stopped"]
     assert [event.worker for event in heard.events] == ["w1", None, "w1"]
+
+
+def test_a_job_whose_worker_has_vanished_is_told_as_rescued_and_then_as_what_it_came_to(
+    jobs: DurableJobs, sql: Sql
+) -> None:
+    heard = Heard(jobs, "rescued", "started", "succeeded")
+
+    @jobs.handler
+    def mail() -> None: ...
+
+    job = mail.enqueue()
+    sql(
+        "UPDATE jobs SET status = 'running', worker_id = 99, claim_token = 1, attempt = 1, "
+        "started_at = '2020-01-01 00:00:00.000000', lease_expires_at = '2020-01-01 00:00:30.000000'"
+    )
+    jobs.work(burst=True, concurrency=1)
+    assert heard.names == ["rescued", "started", "succeeded"]
+    rescued = heard.events[0]
+    assert (rescued.job_id, rescued.handler, rescued.queue, rescued.attempt) == (job.id, "mail", "default", 1)
+    assert rescued.error == "its worker vanished while it ran this job (crash 1)"
+
+
+def test_a_run_that_goes_on_after_its_timeout_is_told_as_stuck(jobs: DurableJobs) -> None:
+    """The handler swallows what is to stop it, until it hears that this was noticed."""
+    heard = Heard(jobs, "stuck")
+    noticed = threading.Event()
+    jobs.on("stuck", lambda _event: noticed.set())
+
+    @jobs.handler(timeout=0.05, max_attempts=1)
+    def deaf() -> None:
+        until = time.monotonic() + 60
+        while not noticed.is_set() and time.monotonic() < until:
+            with contextlib.suppress(JobTimeout):
+                noticed.wait(0.05)
+
+    job = deaf.enqueue()
+    jobs.work(burst=True, concurrency=1)
+    [event] = heard.events
+    assert (event.name, event.job_id, event.handler, event.attempt) == ("stuck", job.id, "deaf", 1)
 
 
 def test_on_is_a_decorator_too_and_gives_the_function_back(jobs: DurableJobs) -> None:

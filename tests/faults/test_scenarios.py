@@ -177,3 +177,40 @@ def test_processes_that_start_at_once_while_some_are_killed_make_one_schema(plac
         stored = {job_id for (job_id,) in connection.execute("SELECT id FROM jobs")}
     assert set(ids) <= stored
     check_promises(place)
+
+
+NO_THREADS = """
+import sys, threading
+from durablejobs import DurableJobs
+
+jobs = DurableJobs("jobs.db")
+jobs.handler("echo")(lambda: None)
+start, left = threading.Thread.start, [int(sys.argv[1])]
+
+def start_if_there_is_room(thread):
+    if not left[0]:
+        raise RuntimeError("can't start new thread")
+    left[0] -= 1
+    start(thread)
+
+threading.Thread.start = start_if_there_is_room
+jobs.work(burst=True, concurrency=2)
+"""
+
+
+def test_a_worker_that_gets_no_thread_ends_and_its_jobs_wait_for_the_next(place: Path) -> None:
+    """Whichever of its threads it is that the system refuses."""
+    with closing(DurableJobs(place / "jobs.db")) as jobs:
+        job = jobs.enqueue("echo")
+        codes = []
+        for room in (0, 1, 2, 3):
+            command = [sys.executable, "-c", NO_THREADS, str(room)]
+            done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=60)
+            codes.append(done.returncode)
+            assert "can't start new thread" in done.stderr
+            assert (job.refresh().status, job.refresh().attempt) == ("pending", 0)
+        assert codes == [1, 1, 1, 1]
+        jobs.handler("echo")(lambda: None)
+        jobs.work(burst=True, concurrency=1)
+        assert job.refresh().status == "succeeded"
+    check_promises(place)
