@@ -116,6 +116,7 @@ def test_a_takeover_is_counted_from_the_death_of_the_worker_that_ran_the_job() -
     ]
     assert books.takeovers(notes, [(7, 4.0)]) == [0.5]
     assert books.takeovers(notes, []) == []
+    assert books.takeovers(notes, [(7, 5.0)]) == []  # it was paused then, and killed after the job had been taken over
 
 
 def test_growth_is_what_the_values_rise_by_after_the_warm_up_and_no_spike_makes_it() -> None:

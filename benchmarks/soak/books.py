@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
@@ -219,7 +220,7 @@ def takeovers(notes: Iterable[Note], killed: Iterable[tuple[int, float]]) -> lis
             if before is not None and before.pid == note.pid:
                 del lasts[note.job]
             continue
-        if before is not None and before.pid in deaths:
+        if before is not None and note.at >= deaths.get(before.pid, math.inf):  # else taken over before, from a pause
             found.append(note.at - deaths[before.pid])
         lasts[note.job] = note
     return found

@@ -210,8 +210,12 @@ SCENARIOS: Final = (
         "F20",
         "The power goes out during a migration, a checkpoint, a prune",
         "Old or new, never between",
-        (f"{_CUTS}::test_no_cut_breaks_a_promise",),
-        "The prune of the story is of 250 jobs; pruning is in batches of 500, each a transaction of its own",
+        (
+            f"{_CUTS}::test_no_cut_breaks_a_promise",
+            f"{_SCENARIOS}::test_a_prune_of_a_hundred_thousand_jobs_that_is_killed_leaves_whole_jobs_and_true_counts",
+        ),
+        "The prune whose power is cut is of 250 jobs, the one of 100,000 is killed; pruning is in batches of 500, each "
+        "a transaction of its own",
     ),
     Fault(
         "F21",

@@ -214,3 +214,25 @@ def test_a_worker_that_gets_no_thread_ends_and_its_jobs_wait_for_the_next(place:
         jobs.work(burst=True, concurrency=1)
         assert job.refresh().status == "succeeded"
     check_promises(place)
+
+
+@pytest.mark.slow
+def test_a_prune_of_a_hundred_thousand_jobs_that_is_killed_leaves_whole_jobs_and_true_counts(place: Path) -> None:
+    many = 100_000
+    with closing(DurableJobs(place / "jobs.db")) as jobs:
+        jobs.enqueue_many("echo", ([] for _ in range(many)))
+    with closing(sqlite3.connect(place / "jobs.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE jobs SET status = 'cancelled', finished_at = '2020-01-01 00:00:00.000000'")
+
+        def left() -> int:
+            return int(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
+
+        command = [sys.executable, "-m", "durablejobs", "prune", "--db", "jobs.db", "--older-than", "0"]
+        with subprocess.Popen(command, cwd=place, env=environment(), stdout=subprocess.DEVNULL) as prune:
+            wait_until(lambda: left() < many, "some are gone", within=60)
+            prune.kill()
+        assert 0 < left() < many
+        check_promises(place)
+        subprocess.run(command, cwd=place, env=environment(), stdout=subprocess.DEVNULL, check=True, timeout=100)
+        assert left() == 0
+        check_promises(place)
