@@ -50,6 +50,11 @@ _CODES: Final[tuple[tuple[type[ours.DurableJobsError], ExitCode], ...]] = (
 )
 
 
+_NO_THREAD: Final = (
+    "the system gives no more threads; lower --concurrency, or raise the limit of processes (ulimit -u, TasksMax)"
+)
+
+
 class Refusal(click.ClickException):
     """A command cannot or will not do what it was asked, for a reason of its own."""
 
@@ -89,6 +94,11 @@ def guarded(run: Callable[[], Any]) -> int:
         return _environment_failed(error)
     except MemoryError:
         return _said("out of memory", ExitCode.ERROR)
+    except RuntimeError as error:
+        # Python has no error class for a thread that the system refuses.
+        if str(error) != "can't start new thread":
+            raise
+        return _said(_NO_THREAD, ExitCode.ERROR)
 
 
 def _said(message: str, code: ExitCode) -> int:

@@ -348,9 +348,10 @@ SCENARIOS: Final = (
             f"{_CALLS}::test_an_enqueue_without_descriptors_file_size_or_memory_says_the_truth",
             "worker/execution/test_child_processes.py::test_a_handler_that_runs_out_of_memory_fails_its_attempt",
             f"{_SCENARIOS}::test_a_worker_that_gets_no_thread_ends_and_its_jobs_wait_for_the_next",
+            f"{_SCENARIOS}::test_the_command_says_in_one_line_that_the_system_gives_no_more_threads",
         ),
-        "A worker without room for another thread ends at its start with the system's own error; the refusal is played "
-        "by the test, for root has no such limit",
+        "A worker without room for another thread ends at its start; the refusal is played by the test, for root has no "
+        "such limit",
     ),
     Fault(
         "F35",

@@ -216,6 +216,21 @@ def test_a_worker_that_gets_no_thread_ends_and_its_jobs_wait_for_the_next(place:
     check_promises(place)
 
 
+def test_the_command_says_in_one_line_that_the_system_gives_no_more_threads(place: Path) -> None:
+    code = NO_THREADS.replace(
+        "jobs.work(burst=True, concurrency=2)",
+        "import runpy\nsys.argv = ['durablejobs', 'worker', '--db', 'jobs.db', '--burst', '--quiet']\n"
+        "runpy.run_module('durablejobs', run_name='__main__')",
+    )
+    assert "runpy" in code
+    done = subprocess.run(
+        [sys.executable, "-c", code, "0"], cwd=place, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "\ndurablejobs: the system gives no more threads; lower --concurrency" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_a_prune_of_a_hundred_thousand_jobs_that_is_killed_leaves_whole_jobs_and_true_counts(place: Path) -> None:
     many = 100_000
