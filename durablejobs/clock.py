@@ -1,7 +1,8 @@
 """Time: what the rest of the code asks instead of asking the operating system.
 
 Times are aware datetimes in UTC. In SQLite they are text, `YYYY-MM-DD HH:MM:SS.ffffff`, which sorts as it
-reads and which SQLite's own date functions take.
+reads and which SQLite's own date functions take. In PostgreSQL they are timestamps with time zone, by the server's
+clock, which our connections read and write as the same text.
 """
 
 from __future__ import annotations
@@ -27,23 +28,35 @@ class Clock(Protocol):
         ...
 
 
-class SystemClock:
-    """The clock of the operating system."""
+class MomentWriter:
+    """Writes moments that are close together as `to_text` would, from microseconds since 1970.
+
+    Each job asks several times, and writing a datetime takes as long as a row: so the text of a second is kept.
+    """
 
     def __init__(self) -> None:
         self._second = (-1, "")
 
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def now_text(self) -> str:
-        # Each job asks several times, and writing a datetime takes as long as a row: so the text of a second is kept.
-        second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
+    def __call__(self, microseconds: int) -> str:
+        second, microsecond = divmod(microseconds, 1_000_000)
         known, text = self._second
         if second != known:
             text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
             self._second = second, text
         return f"{text}.{microsecond:06d}"
+
+
+class SystemClock:
+    """The clock of the operating system."""
+
+    def __init__(self) -> None:
+        self._write = MomentWriter()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def now_text(self) -> str:
+        return self._write(time.time_ns() // 1000)
 
     def monotonic(self) -> float:
         return time.monotonic()

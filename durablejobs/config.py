@@ -82,13 +82,21 @@ class DatabaseConfig:
     busy_timeout: float = 30.0
     """How long a write waits for another writer before it says that the database is busy."""
     synchronous: str = "FULL"
-    """`FULL`: a returned commit survives a power cut. `NORMAL`: faster single commits; the last ones before a
+    """SQLite: `FULL`: a returned commit survives a power cut. `NORMAL`: faster single commits; the last ones before a
     power cut may be lost (a killed process still loses nothing)."""
+    schema: str | None = None
+    """PostgreSQL: the schema of the tables, `public` unless it is named here or in the URL (`?schema=jobs`)."""
+    listen: bool = True
+    """PostgreSQL: wake workers by LISTEN and NOTIFY, and prepare statements. Switch it off (or `?listen=no`) behind
+    PgBouncer in transaction mode; then the worker's interval says how soon a job is noticed."""
+    connections: int = 10
+    """PostgreSQL: most connections of one process, besides a worker's one for LISTEN."""
 
     def __post_init__(self) -> None:
         checked_number(self.busy_timeout, "busy_timeout", 0, 3600)
         if self.synchronous not in ("FULL", "NORMAL", "EXTRA"):
             raise ConfigurationError("synchronous", f"must be FULL, EXTRA or NORMAL, not {self.synchronous!r}")
+        checked_integer(self.connections, "connections", 2, 1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@
     └── DatabaseError               the database is the trouble; carries its path
         ├── DatabaseNotFoundError   no such file
         ├── DatabaseUnusableError   a directory, not a database, no permission, corrupt
+        ├── DatabaseUnreachableError    the server does not answer, refuses, or hung up
         ├── DatabaseBusyError       another writer held the database for too long
         ├── DiskFullError           no room: nothing was stored
         ├── CommitUnknownError      the commit reported an error: stored or not, nobody can tell
@@ -179,6 +180,14 @@ class DatabaseNotFoundError(DatabaseError):
 
 class DatabaseUnusableError(DatabaseError):
     """The path is a directory, not a database, out of reach, not writable or corrupt."""
+
+
+class DatabaseUnreachableError(DatabaseError):
+    """The server does not answer, refuses the connection or hung up; nothing was stored, and it may come back."""
+
+    def __init__(self, path: str, cause: str) -> None:
+        self.cause = cause
+        super().__init__(path, f"out of reach ({cause}); nothing was stored, try again")
 
 
 class DatabaseBusyError(DatabaseError):

@@ -129,7 +129,7 @@ class Reader:
     def _looks(self, job_id: int, timeout: float | None) -> Generator[Job | None, None, None]:
         """Yield the job each time it may have changed, at last as it has ended; None: pause, then go on."""
         give_up = None if timeout is None else time.monotonic() + timeout
-        with closing(self._store.watch()) as watch:
+        with closing(self._store.watch_endings()) as watch:
             while True:
                 job = self.get(job_id)
                 yield job
@@ -145,7 +145,7 @@ class Reader:
     @contextmanager
     def changes(self) -> Iterator[Callable[[float], None]]:
         """Yield a function that returns when somebody else has committed, or after so many seconds."""
-        with closing(self._store.watch()) as watch:
+        with closing(self._store.watch_endings()) as watch:
 
             def wait(seconds: float) -> None:
                 until = time.monotonic() + seconds

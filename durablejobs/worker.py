@@ -142,7 +142,7 @@ class Worker:
     def _start(self) -> None:
         config = self._config
         self._worker_id, self._seat = self._store.register(self._describe)
-        self._watch = self._store.watch()
+        self._watch = self._store.watch_work()
         self._waker = Waker(self._watch)
         self._watchdog = Watchdog(self._clock, self._reporter.note_stuck)
         self._lanes = LaneBuilder(
@@ -174,7 +174,7 @@ class Worker:
             self._queues,
             config.concurrency,
         )
-        for finding in examine_surroundings(self._store.location):
+        for finding in examine_surroundings(self._store):
             log.log(finding.severity, "%s. %s `durablejobs doctor` says more", finding.what, finding.remedy)
         self._reporter.note_worker("worker_started", self._name())
         self._maintain()

@@ -15,9 +15,14 @@ options = {
 
 connection = context.config.attributes.get("connection")
 
+schema = context.config.attributes.get("schema")
+
 if context.is_offline_mode():
-    context.configure(dialect_name="sqlite", literal_binds=True, **options)
+    context.configure(dialect_name="postgresql" if schema else "sqlite", literal_binds=True, **options)
     with context.begin_transaction():
+        if schema:
+            context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            context.execute(f'SET LOCAL search_path TO "{schema}"')
         context.run_migrations()
 elif connection is not None:
     # The caller holds the transaction: all migrations, or none.

@@ -1,4 +1,9 @@
-"""Fixtures of all tests: real SQLite files, a clock that only moves when it is told to."""
+"""Fixtures of all tests: real databases, a clock that only moves when it is told to.
+
+The conformance suite, the tests of the store and those that are marked `conformance`, runs on SQLite and on PostgreSQL
+through the fixtures `database`, `store`, `jobs` and `timed_jobs`. A test in it that is about SQLite's file asks for
+`database_path`, or is marked `sqlite`, or stands in a directory of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from psycopg.rows import dict_row
 
 from durablejobs import DatabaseConfig, DurableJobs
 from durablejobs.clock import to_text
@@ -23,11 +30,15 @@ from durablejobs.store.endings import Ending, Settlement
 from durablejobs.store.store import ClaimRequest
 from durablejobs.store.workers import Registration
 
+from . import postgres
 from .clocks import ManualClock
 
 # A loaded machine is no reason to fail; fixtures that a test resets by itself are no danger.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+
+_STORE: Final = Path(__file__).parent / "store"
 
 
 @pytest.fixture(autouse=True)
@@ -50,29 +61,81 @@ def database_path(tmp_path: Path) -> Path:
     return tmp_path / "jobs.db"
 
 
-# The conformance suite: what is tested through `store` holds for each database in this list.
-@pytest.fixture(params=["sqlite"])
-def store(request: pytest.FixtureRequest, database_path: Path, clock: ManualClock) -> Iterator[Store]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Which of the two databases."""
+    return str(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out, for PostgreSQL, what is not in the conformance suite or is about SQLite's file."""
+    items[:] = [
+        item
+        for item in items
+        if not _is_for_postgres(item) or (_is_in_conformance_suite(item) and not _is_about_sqlite(item))
+    ]
+
+
+def _is_for_postgres(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    return call is not None and call.params.get("dialect") == "postgresql"
+
+
+def _is_in_conformance_suite(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(_STORE) or item.get_closest_marker("conformance") is not None
+
+
+def _is_about_sqlite(item: pytest.Item) -> bool:
+    return "database_path" in getattr(item, "fixturenames", ()) or item.get_closest_marker("sqlite") is not None
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server's administrator."""
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _shared_database(postgres_server: str, worker_id: str) -> Iterator[str]:
+    with postgres.database(postgres_server, f"durablejobs_test_{worker_id}_{os.getpid()}") as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(_shared_database: str) -> str:
+    """The URL of a PostgreSQL database with empty tables."""
+    postgres.empty(_shared_database)
+    return _shared_database
+
+
+@pytest.fixture
+def database(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What to open: the path of a file that is not there yet, or the URL of a database with empty tables."""
+    return str(tmp_path / "jobs.db" if dialect == "sqlite" else request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def store(database: str, clock: ManualClock) -> Iterator[Store]:
     """An open store, empty, by the manual clock."""
-    assert request.param == "sqlite"
-    opened = Store(database_path, DatabaseConfig(busy_timeout=10), clock)
+    opened = Store(database, DatabaseConfig(busy_timeout=10), clock)
     opened.open()
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def jobs(database_path: Path) -> Iterator[DurableJobs]:
+def jobs(database: str) -> Iterator[DurableJobs]:
     """The public object, by the system's clock."""
-    app = DurableJobs(database_path)
+    app = DurableJobs(database)
     yield app
     app.close()
 
 
 @pytest.fixture
-def timed_jobs(database_path: Path, clock: ManualClock) -> Iterator[DurableJobs]:
-    """The public object, by the manual clock; on the same file as `store`."""
-    app = DurableJobs(database_path, clock=clock)
+def timed_jobs(database: str, clock: ManualClock) -> Iterator[DurableJobs]:
+    """The public object, by the manual clock; on the same database as `store`."""
+    app = DurableJobs(database, clock=clock)
     yield app
     app.close()
 
@@ -82,9 +145,32 @@ class Sql(Protocol):
 
 
 @pytest.fixture
-def sql(database_path: Path) -> Iterator[Sql]:
-    """Run one statement on the test's file, as another program would, and commit; return its rows."""
-    with closing(sqlite3.connect(database_path, isolation_level=None, timeout=10)) as connection:
+def sql(dialect: str, database: str) -> Iterator[Sql]:
+    """Run one statement on the test's database, as another program would, and commit; return its rows.
+
+    Values stand for `?`. Times and JSON come back as text from both databases.
+    """
+    with _sql_on_sqlite(database) if dialect == "sqlite" else _sql_on_postgres(database) as run:
+        yield run
+
+
+@contextmanager
+def _sql_on_postgres(url: str) -> Iterator[Sql]:
+    with postgres.admin(url) as connection:
+
+        def run(statement: str, *values: Any) -> list[dict[str, Any]]:
+            query = statement.replace(" NOT INDEXED", "")  # how SQLite is told to look at the rows themselves
+            if values:
+                query = query.replace("%", "%%").replace("?", "%s")
+            cursor = connection.cursor(row_factory=dict_row).execute(query, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@contextmanager
+def _sql_on_sqlite(path: str) -> Iterator[Sql]:
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
 
@@ -92,6 +178,10 @@ def sql(database_path: Path) -> Iterator[Sql]:
             return [dict(row) for row in connection.execute(statement, values)]
 
         yield run
+
+
+REFUSED: Final = (sqlite3.IntegrityError, psycopg.IntegrityError)
+"""What the drivers raise for a row that breaks a check."""
 
 
 def new_job(clock: ManualClock, **columns: Any) -> NewJob:

@@ -15,6 +15,9 @@ from durablejobs.store.sqlite import watch
 from durablejobs.waker import Waker
 
 from .conftest import Enqueue, RunPython, Sql
+from .worker.harness import wait_until
+
+pytestmark = pytest.mark.conformance
 
 LONG = 30.0
 """Seconds of a sleep that something else has to end."""
@@ -27,7 +30,10 @@ def waker(request: pytest.FixtureRequest, store: Store, monkeypatch: pytest.Monk
     """A waker, on a platform that reports writes and on one that does not."""
     if request.param == "no reports":
         monkeypatch.setattr(watch, "_watch_writes", lambda _file: None)
-    watched = store.watch()
+    watched = store.watch_work()
+    if store.database.path is None:  # a new connection to a server is news
+        wait_until(watched.changed, "the server listens")
+        watched.note_write()
     opened = Waker(watched)
     yield opened
     opened.close()
@@ -114,6 +120,7 @@ def test_a_commit_does_not_end_the_sleep_that_does_not_watch(waker: Waker, enque
     assert slept(waker, "sleep", 0.05) >= 0.04
 
 
+@pytest.mark.sqlite("about its log")
 def test_writes_that_are_rolled_back_do_not_end_the_watching_sleep(waker: Waker, store: Store, sql: Sql) -> None:
     log = store.database.path.with_name("jobs.db-wal")
     size = log.stat().st_size
@@ -148,7 +155,7 @@ def test_no_wake_is_lost_between_two_threads(waker: Waker) -> None:
 
 
 def test_after_closing_ringing_is_in_vain_and_no_error(store: Store) -> None:
-    watched = store.watch()
+    watched = store.watch_work()
     waker = Waker(watched)
     waker.close()
     watched.close()

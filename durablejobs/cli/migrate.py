@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,7 @@ from .commands import Command
 from .errors import ExitCode
 from .opening import opened_store
 from .parameters import database_option
-from .settings import database_of
+from .settings import database_of, database_or_none
 from .terminal import say, show
 
 if TYPE_CHECKING:
@@ -26,10 +25,11 @@ if TYPE_CHECKING:
         "durablejobs migrate --db jobs.db",
         "durablejobs migrate --db jobs.db --check      # exits with 5 when there is something to do",
         "durablejobs migrate --sql > jobs.sql          # for who applies it by hand",
+        "durablejobs migrate --sql --db postgresql://admin@db/app > jobs.sql",
     ],
 )
 @click.option("--check", is_flag=True, help="Change nothing; print the state, exit with 5 unless it is up to date.")
-@click.option("--sql", is_flag=True, help="Print the migrations as SQL; needs no database.")
+@click.option("--sql", is_flag=True, help="Print the migrations as SQL; opens no database.")
 @database_option
 def migrate(check: bool, sql: bool, database: str | None) -> int:
     """Create the database or bring its tables up to date, in one transaction.
@@ -39,14 +39,19 @@ def migrate(check: bool, sql: bool, database: str | None) -> int:
     if check and sql:
         raise click.UsageError("--check and --sql exclude each other", click.get_current_context())
     if sql:
-        from ..store.schema import upgrade_script
-
-        click.echo(upgrade_script(), nl=False)
+        _print_script(database)
     elif check:
         return _check(database)
     else:
         _migrate(database)
     return ExitCode.OK
+
+
+def _print_script(database: str | None) -> None:
+    from ..store import Store
+
+    with closing(Store(database_or_none(database) or "jobs.db")) as store:
+        click.echo(store.migration_script(), nl=False)
 
 
 def _check(database: str | None) -> int:
@@ -68,7 +73,7 @@ def _migrate(database: str | None) -> None:
     from ..store.schema import HEAD
 
     with closing(Store(path)) as store:
-        is_new = not Path(store.location).exists()
+        is_new = store.database.path is not None and not store.database.path.exists()
         changed = store.migrate()
         if is_new:
             say(f"created {store.location} (schema {HEAD})")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .loading import load_app, load_default_app
@@ -68,6 +68,6 @@ def _with_database(jobs: DurableJobs, path: str | None) -> DurableJobs:
 
 def open_and_say(jobs: DurableJobs) -> None:
     """Open the database, and say so when that created it."""
-    is_new = not Path(jobs.location).exists()
+    is_new = not os.path.exists(jobs.location)  # a URL never does, and is never created unasked
     if jobs.open() and is_new:
         say(f"created {jobs.location}")

@@ -24,6 +24,9 @@ def examine(store: Store, handlers: frozenset[str] | None = None, deep: bool = F
     A check that cannot be done because of the database is a finding itself. Raises `DatabaseNotFoundError`, or
     `DatabaseUnusableError` where there is no file at all to look at.
     """
+    if store.database.path is None:
+        yield from _of_a_server(store, handlers, deep)
+        return
     beside = files.Files.of(store.location)
     if not beside.database.is_file():
         store.schema_report()  # raises
@@ -37,9 +40,22 @@ def examine(store: Store, handlers: frozenset[str] | None = None, deep: bool = F
         yield from _all([lambda: database.check_deep(store)])
 
 
-def examine_surroundings(location: str) -> list[Finding]:
+def _of_a_server(store: Store, handlers: frozenset[str] | None, deep: bool) -> Iterator[Finding]:
+    """What can be asked of a server: its files and its clock are its administrator's."""
+    schema = database.check_schema(store)
+    yield schema
+    if schema.level is Level.WRONG:
+        return
+    yield from _all(_jobs(store, Reader(store).worker_states(), handlers))
+    if deep:
+        yield from _all([lambda: database.check_deep(store)])
+
+
+def examine_surroundings(store: Store) -> list[Finding]:
     """Return what a worker should say when it starts: what is not as it should be around a database file."""
-    found = [library.check_version(), files.check_file_system(files.Files.of(location))]
+    if store.database.path is None:
+        return []
+    found = [library.check_version(), files.check_file_system(files.Files.of(store.location))]
     return [finding for finding in found if finding.level is not Level.OK]
 
 
@@ -57,10 +73,13 @@ def _outside(store: Store, beside: files.Files) -> list[Check]:
 
 
 def _rows(store: Store, beside: files.Files, handlers: frozenset[str] | None) -> list[Check]:
-    workers = store.workers()
     states = Reader(store).worker_states() if beside.beside("-lock").exists() else {}
+    return [lambda: clock.check_clock(store, beside), *_jobs(store, states, handlers)]
+
+
+def _jobs(store: Store, states: dict[int, str], handlers: frozenset[str] | None) -> list[Check]:
+    workers = store.workers()
     checks: list[Check] = [
-        lambda: clock.check_clock(store, beside),
         lambda: jobs.check_workers(workers, states),
         lambda: jobs.check_orphans(store.count_strays()),
         lambda: jobs.check_paused(Reader(store).queues()),

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, case, delete, exists, func, or_, select, text, update
+from sqlalchemy import Connection, and_, case, delete, exists, func, literal, or_, select, text, update
 
 from ..jobs import JobFilter
 from ..statuses import FINAL, LIVE, Status
+from .moments import Moment
 from .queries import matching
 from .tables import jobs, key_is_held
 
@@ -30,8 +31,8 @@ def cancel(connection: Connection, ids: Sequence[int], now: datetime) -> list[in
         .where(jobs.c.id.in_(ids), jobs.c.status.in_(LIVE))
         .values(
             status=case((running, Status.RUNNING), else_=Status.CANCELLED),
-            finished_at=case((running, None), else_=now),
-            cancel_requested_at=func.coalesce(jobs.c.cancel_requested_at, now, type_=jobs.c.run_at.type),
+            finished_at=case((running, None), else_=literal(now, Moment)),
+            cancel_requested_at=func.coalesce(jobs.c.cancel_requested_at, literal(now, Moment)),
         )
         .returning(jobs.c.id)
     )
@@ -61,7 +62,9 @@ def retry(connection: Connection, ids: Sequence[int], now: datetime) -> list[int
                 status=Status.PENDING,
                 run_at=now,
                 crashes=0,
-                max_attempts=func.max(jobs.c.max_attempts, jobs.c.attempt + 1),
+                max_attempts=case(
+                    (jobs.c.attempt < jobs.c.max_attempts, jobs.c.max_attempts), else_=jobs.c.attempt + 1
+                ),
                 cancel_requested_at=None,
                 result=None,
                 finished_at=None,
@@ -101,7 +104,9 @@ def prune(connection: Connection, finished_before: dict[Status, datetime], most:
             for status, moment in finished_before.items()
         )
     )
-    gone = connection.execute(delete(jobs).where(jobs.c.id.in_(select(jobs.c.id).where(old).limit(most))))
+    # Workers prune at the same time; each takes what no other has.
+    ids = select(jobs.c.id).where(old).limit(most).with_for_update(skip_locked=True)
+    gone = connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
     return gone.rowcount
 
 

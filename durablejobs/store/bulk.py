@@ -1,68 +1,30 @@
 """Many rows in one transaction, as fast as they can be made.
 
-One thread checks and encodes the next chunk while another stores the last one: SQLite works without the interpreter
-lock. So a chunk is one statement, which gives the lock away once; row by row each thread would wait for the other at
-every row. And jobs of one `enqueue_many` differ in their arguments alone: what they share is passed once a chunk.
+One thread checks and encodes the next chunk while another stores the last one: the database works without the
+interpreter lock. So a chunk is one statement, which gives the lock away once; row by row each thread would wait for
+the other at every row.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Final, TypeVar
-
-from sqlalchemy import Connection, bindparam, func, null, select, text, update
-
-from ..jobs import NewJob
-from .hot import HotStatement, driver_of, in_sizes
-from .inserts import INSERT_UNLESS_DUPLICATE, for_rows
-from .tables import KEY_IS_HELD, jobs
 
 Row = TypeVar("Row")
 
 CHUNK: Final = 500
 """Rows that are prepared and stored at once."""
-_SIZES: Final = (CHUNK, 128, 32, 8, 1)
-_SHARED: Final = tuple(name for name in NewJob._fields if name not in ("args", "kwargs"))
 
 
-# First, because a statement for many rows does not say which of them it left out.
-_RELEASE_EXPIRED: Final = HotStatement(
-    update(jobs)
-    .where(
-        jobs.c.unique_key.in_(select(func.json_each(bindparam("keys")).table_valued("value").c.value)),
-        text(KEY_IS_HELD),
-        jobs.c.unique_until <= bindparam("now"),
-        jobs.c.finished_at.is_not(None),
-    )
-    .values(unique_until=null())
-)
-
-
-def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
-    """Insert jobs as they come, holding few back; return how many rows were stored.
-
-    Items whose unique key another job holds are left out.
-    """
-    return _store_as_they_come(new_jobs, partial(_insert_jobs, driver_of(connection)))
-
-
-def insert_alike(connection: Connection, template: NewJob, arguments: Iterable[tuple[str, str]]) -> int:
-    """Insert jobs that are like the template but for args and kwargs; return how many rows were stored."""
-    shared = tuple(getattr(template, name) for name in _SHARED)
-    return _store_as_they_come(arguments, partial(_insert_alike, driver_of(connection), shared))
-
-
-def _store_as_they_come(rows: Iterable[Row], store: Callable[[list[Row]], int]) -> int:
+def store_as_they_come(rows: Iterable[Row], store: Callable[[list[Row]], int]) -> int:
+    """Store rows chunk by chunk, holding few back; return how many were stored."""
     remaining, stored = iter(rows), 0
     chunk = list(islice(remaining, CHUNK))
     if len(chunk) < CHUNK:
-        return store(chunk)
+        return store(chunk) if chunk else 0
     under_way: deque[Future[int]] = deque()
     with ThreadPoolExecutor(1, "durablejobs-insert") as storing:
         while chunk:
@@ -71,30 +33,3 @@ def _store_as_they_come(rows: Iterable[Row], store: Callable[[list[Row]], int]) 
                 stored += under_way.popleft().result()
             chunk = list(islice(remaining, CHUNK))
         return stored + sum(future.result() for future in under_way)
-
-
-def _insert_jobs(driver: sqlite3.Connection, rows: list[NewJob]) -> int:
-    stored = 0
-    keys = [row.unique_key for row in rows if row.unique_key is not None]
-    if keys:
-        driver.execute(
-            _RELEASE_EXPIRED.sql, _RELEASE_EXPIRED.positional({"keys": json.dumps(keys), "now": rows[0].created_at})
-        )
-    for some in in_sizes(rows, _SIZES):
-        row_values = tuple(chain.from_iterable(some))
-        stored += driver.execute(for_rows(INSERT_UNLESS_DUPLICATE, len(some)), row_values).rowcount
-    return stored
-
-
-def _insert_alike(driver: sqlite3.Connection, shared: tuple[object, ...], rows: list[tuple[str, str]]) -> int:
-    for some in in_sizes(rows, _SIZES):
-        driver.execute(_alike_statement(len(some)), (*shared, *chain.from_iterable(some)))
-    return len(rows)
-
-
-@lru_cache(maxsize=len(_SIZES))
-def _alike_statement(count: int) -> str:
-    """Return an INSERT of rows that share all but two values: numbered parameters, then two more for each row."""
-    shared = ", ".join(f"?{number}" for number in range(1, len(_SHARED) + 1))
-    rows = ", ".join([f"({shared}, ?, ?)"] * count)
-    return f"INSERT INTO jobs ({', '.join(_SHARED)}, args, kwargs) VALUES {rows}"  # noqa: S608 - our own names

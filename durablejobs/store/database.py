@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from ..clock import Clock
 from ..config import DatabaseConfig
+from ..errors import ConfigurationError
+from ..jobs import NewJob
+from .hot import Run
 from .presence import LockFile
 from .sqlite import SqliteDatabase
 
@@ -66,6 +70,16 @@ class Database(Protocol):
     """One database: connections, transactions, errors, signs of life. Statements are not its business."""
 
     @property
+    def clock(self) -> Clock:
+        """The time of day by which everything in this database happens."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None where a server keeps the jobs."""
+        ...
+
+    @property
     def schema(self) -> str | None:
         """The schema of the tables, in PostgreSQL."""
         ...
@@ -91,8 +105,24 @@ class Database(Protocol):
         """Yield a connection in a transaction: leaving it commits, an exception rolls back."""
         ...
 
-    def write_at_once(self, sql: str, values: Sequence[Any]) -> Any:
-        """Run one statement that is a transaction of its own; return the driver's cursor."""
+    def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
+        """Insert jobs in one transaction; return for each its id and True, or the live job with its key and False."""
+        ...
+
+    def insert_jobs(self, connection: Connection, new_jobs: Iterable[NewJob]) -> int:
+        """Insert jobs as they come; return how many rows were stored. Duplicates by unique key are left out."""
+        ...
+
+    def insert_alike(self, connection: Connection, template: NewJob, arguments: Iterable[tuple[str, str]]) -> int:
+        """Insert jobs that differ in args and kwargs alone; return how many rows were stored."""
+        ...
+
+    def run_in(self, given: Any) -> Run:
+        """Return what runs statements on a connection that the user passes. Raises `ConfigurationError`."""
+        ...
+
+    def insert_jobs_in(self, given: Any, new_jobs: Iterable[NewJob]) -> int:
+        """Insert many jobs on a connection that the user passes."""
         ...
 
     def lend(self) -> LentTransaction:
@@ -115,8 +145,12 @@ class Database(Protocol):
         """Return the seats of the workers on this machine; None where nobody keeps them."""
         ...
 
-    def watch(self) -> Watch:
-        """Return a look-out for commits by other connections."""
+    def watch_work(self) -> Watch:
+        """Return a look-out for pending jobs that others commit."""
+        ...
+
+    def watch_endings(self) -> Watch:
+        """Return a look-out for ends of jobs that others commit."""
         ...
 
     def back_up(self, target: Path, replace: bool, advance: Callable[[int, int], None]) -> None:
@@ -138,4 +172,15 @@ class Database(Protocol):
 
 def database_at(target: str | os.PathLike[str], config: DatabaseConfig | None = None) -> Database:
     """Return the database that a path or URL names; nothing is opened yet. Raises `ConfigurationError`."""
-    return SqliteDatabase(target, config)
+    text = os.fspath(target)
+    if not text.startswith(("postgres:", "postgresql:", "postgresql+")):
+        return SqliteDatabase(target, config)
+    try:
+        from .postgres import PostgresDatabase
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise ConfigurationError(
+            "database", "PostgreSQL needs the driver psycopg: pip install 'durablejobs[postgres]'"
+        ) from None
+    return PostgresDatabase(text, config)

@@ -8,16 +8,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Text, bindparam, case, func, insert, literal_column, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from ..clock import from_text, to_text
 from ..jobs import ClaimedJob
 from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Settled, Snoozed, Stopped, Succeeded, failure_of
 from ..statuses import FINAL, Status
 from .claims import IS_RUNNING
-from .hot import HotStatement, driver_of, in_sizes
+from .hot import DriverCursor, HotStatement, driver_of, in_sizes, is_postgres
+from .json_text import JsonText
+from .moments import Moment
 from .tables import job_errors, jobs
 
 ERROR_SHOWN: Final = 500
@@ -95,11 +111,46 @@ def succeed(connection: Connection, endings: list[Ending]) -> list[ClaimedJob]:
     return lost
 
 
+_array_of_texts = ARRAY(Text)
+_array_of_numbers = ARRAY(BigInteger)
+_ended = (
+    func.unnest(
+        bindparam("ids", type_=_array_of_numbers),
+        bindparam("tokens", type_=_array_of_numbers),
+        bindparam("started", type_=_array_of_texts),
+        bindparam("finished", type_=_array_of_texts),
+        bindparam("results", type_=_array_of_texts),
+    )
+    .table_valued("id", "token", "started_at", "finished_at", "result")
+    .render_derived("ended")
+)
+
+# PostgreSQL takes any number of rows as arrays, and so one statement that is prepared once.
+SUCCEED_IN_POSTGRES: Final = HotStatement(
+    update(jobs)
+    .where(jobs.c.id == _ended.c.id, jobs.c.claim_token == _ended.c.token, IS_RUNNING)
+    .values(
+        status=literal_column("'succeeded'"),
+        started_at=cast(_ended.c.started_at, Moment),
+        finished_at=cast(_ended.c.finished_at, Moment),
+        result=cast(_ended.c.result, JsonText),
+        worker_id=None,
+        lease_expires_at=None,
+    )
+)
+
+
 def _succeed(connection: Connection, endings: list[Ending]) -> int:
-    values: list[Any] = []
-    for job, outcome, started_at, ended_at in endings:
-        values += (job.id, job.claim_token, started_at, ended_at, outcome.result)  # type: ignore[union-attr]
-    return driver_of(connection).execute(succeed_statement(len(endings)), values).rowcount
+    rows = [
+        (job.id, job.claim_token, started_at, ended_at, outcome.result)  # type: ignore[union-attr]
+        for job, outcome, started_at, ended_at in endings
+    ]
+    if is_postgres(connection):
+        columns = map(list, zip(*rows, strict=True))
+        values = dict(zip(("ids", "tokens", "started", "finished", "results"), columns, strict=True))
+        return SUCCEED_IN_POSTGRES.run(connection, values).rowcount
+    cursor: DriverCursor = driver_of(connection).execute(succeed_statement(len(rows)), list(chain.from_iterable(rows)))
+    return cursor.rowcount
 
 
 _IS_SETTLED: Final = HotStatement(
@@ -134,7 +185,9 @@ _END_OTHERWISE: Final = HotStatement(
     .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
     .values(
         status=case((_is_cancelled, literal_column("'cancelled'")), else_=bindparam("status", type_=Text)),
-        finished_at=case((_is_cancelled, bindparam("ended_at")), else_=bindparam("finished_at")),
+        finished_at=case(
+            (_is_cancelled, bindparam("ended_at", type_=Moment)), else_=bindparam("finished_at", type_=Moment)
+        ),
         attempt=jobs.c.attempt - bindparam("unspent"),
         crashes=jobs.c.crashes + bindparam("crashed"),
         run_at=bindparam("run_at"),

@@ -1,62 +1,141 @@
-"""Hot statements: compiled by SQLAlchemy once, run at driver level ever after.
+"""Hot statements: compiled by SQLAlchemy once for each kind of database, run at driver level ever after.
 
-SQLAlchemy's own execution costs some 50 µs a statement and 2 µs a row, which is more than SQLite takes. Values are
-passed as SQLite stores them: times and JSON are text.
+SQLAlchemy's own execution costs some 50 µs a statement and 2 µs a row, which is more than SQLite takes. Times and
+JSON are passed as text, to both databases.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
-from functools import cached_property
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.compiler import Compiled
-from sqlalchemy.sql.elements import ClauseElement
+
+Statement = Select[Any] | Insert | Update | Delete
 
 Item = TypeVar("Item")
 
-DIALECT: Final = sqlite.dialect(paramstyle="qmark")
+SQLITE: Final = sqlite.dialect(paramstyle="qmark")
 
 
-class HotStatement:
-    """A statement as SQL text and the order of its parameters; compiled at its first use, few programs need all."""
+class DriverCursor(Protocol):
+    """What both drivers return for a statement."""
 
-    def __init__(self, statement: ClauseElement) -> None:
-        self._statement = statement
+    @property
+    def rowcount(self) -> int: ...
 
-    @cached_property
-    def _compiled(self) -> Compiled:
-        return self._statement.compile(dialect=DIALECT)
+    def fetchone(self) -> Any: ...
 
-    @cached_property
-    def sql(self) -> str:
-        return str(self._compiled)
+    def fetchall(self) -> Sequence[Any]: ...
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._compiled.positiontup or ())  # type: ignore[attr-defined]
+    def __iter__(self) -> Iterator[Any]: ...
 
-    @cached_property
-    def _defaults(self) -> dict[str, Any]:
-        return dict(self._compiled.params)
+
+class CompiledStatement:
+    """SQL text and the order of its parameters."""
+
+    def __init__(self, statement: Statement, dialect: Dialect, schema: str | None = None) -> None:
+        translation = {None: schema} if schema else None
+        compiled = statement.compile(
+            dialect=dialect, schema_translate_map=translation, render_schema_translate=bool(schema)
+        )
+        self.sql: Final = str(compiled)
+        self.names: Final[tuple[str, ...]] = tuple(getattr(compiled, "positiontup", None) or ())
+        self._defaults: Final[Mapping[str, Any]] = compiled.params
 
     def positional(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the values in the order of the statement's parameters."""
         return tuple(values[name] if name in values else self._defaults[name] for name in self.names)
 
-    def run(self, connection: Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
-        """Execute it once with these values, in the connection's transaction."""
-        return driver_of(connection).execute(self.sql, self.positional(values))
+
+class HotStatement:
+    """A statement that is compiled when it is first run on a kind of database.
+
+    `in_postgres` returns the statement for PostgreSQL, where that is another one.
+    """
+
+    def __init__(self, statement: Statement, in_postgres: Callable[[], Statement] | None = None) -> None:
+        self._statement = statement
+        self._in_postgres = in_postgres
+        self._on_sqlite: CompiledStatement | None = None
+        self._on_postgres: dict[str, CompiledStatement] = {}
+
+    def on_sqlite(self) -> CompiledStatement:
+        """Return it as SQLite takes it."""
+        if self._on_sqlite is None:
+            self._on_sqlite = CompiledStatement(self._statement, SQLITE)
+        return self._on_sqlite
+
+    def on_postgres(self, schema: str) -> CompiledStatement:
+        """Return it as psycopg takes it, for the tables of this schema."""
+        if schema not in self._on_postgres:
+            self._on_postgres[schema] = CompiledStatement(self.in_postgres(), _postgres(), schema)
+        return self._on_postgres[schema]
+
+    def in_postgres(self) -> Statement:
+        """Return the statement as it is for PostgreSQL."""
+        return self._statement if self._in_postgres is None else self._in_postgres()
+
+    @property
+    def sql(self) -> str:
+        """The text for SQLite."""
+        return self.on_sqlite().sql
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters for SQLite, in order."""
+        return self.on_sqlite().names
+
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> DriverCursor:
+        """Execute it once with these values, in the connection's transaction; return the driver's cursor."""
+        driver = driver_of(connection)
+        if isinstance(driver, sqlite3.Connection):
+            compiled = self.on_sqlite()
+        else:
+            compiled = self.on_postgres(schema_of(connection))
+        cursor: DriverCursor = driver.execute(compiled.sql, compiled.positional(values))
+        return cursor
 
 
-def driver_of(connection: Connection) -> sqlite3.Connection:
+Run = Callable[[HotStatement, Mapping[str, Any]], DriverCursor]
+"""Runs a statement on one of the connections that it may come from: ours, or one that the user passes."""
+
+
+def run_on(connection: Connection) -> Run:
+    """Return what runs statements on a connection of ours."""
+
+    def run(statement: HotStatement, values: Mapping[str, Any]) -> DriverCursor:
+        return statement.run(connection, values)
+
+    return run
+
+
+@cache
+def _postgres() -> Dialect:
+    # Imported when it is needed: it takes as long as opening a SQLite database.
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    return PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
+
+
+def driver_of(connection: Connection) -> Any:
     """Return the driver's connection; only for connections whose transactions `Database` opens and ends."""
     driver = connection.connection.driver_connection
     assert driver is not None
-    return driver  # type: ignore[no-any-return]
+    return driver
+
+
+def is_postgres(connection: Connection) -> bool:
+    """Return which of the two this is a connection to."""
+    return connection.dialect.name == "postgresql"
+
+
+def schema_of(connection: Connection) -> str:
+    """Return the schema of our tables, for a connection to PostgreSQL."""
+    return str(connection.get_execution_options()["schema_translate_map"][None])
 
 
 def in_sizes(items: list[Item], sizes: tuple[int, ...]) -> Iterator[list[Item]]:

@@ -1,32 +1,60 @@
-"""The column type of every time."""
+"""The column type of every time, and the moment of a statement."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Dialect, Text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import TIMESTAMP, Dialect, Text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..clock import from_text, to_text
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware UTC datetime in Python, sortable UTC text in SQLite.
+    """An aware UTC datetime in Python; in SQLite text that sorts, in PostgreSQL a timestamp with time zone.
 
-    Text, not SQLAlchemy's `DateTime`: that one refuses to read what other programs may lawfully write, such as
-    `2026-01-31 12:00`.
+    In SQLite text and not SQLAlchemy's `DateTime`: that one refuses to read what other programs may lawfully write,
+    such as `2026-01-31 12:00`. In PostgreSQL no text and no timestamp without zone: `now() + interval '1 hour'` in
+    another program's INSERT must mean that moment whatever time zone its session has.
     """
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        return None if value is None else to_text(value)
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(Text())
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        try:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return to_text(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if isinstance(value, datetime):
+            return value
+        try:  # our own connections give text in both databases: see `postgres.connecting`
             return from_text(value)
-        except (TypeError, ValueError):  # forced in by SQL where no check looks: no list of jobs may fail for it
+        except (TypeError, ValueError):  # None, or forced in by SQL where no check looks: no list may fail for it
             return None
+
+
+class StatementMoment(ColumnElement[datetime]):
+    """The moment of the statement by the database's clock; the same in all columns of a row."""
+
+    type = Moment()
+    inherit_cache = True
+
+
+@compiles(StatementMoment, "sqlite")
+def _in_sqlite(_element: StatementMoment, _compiler: Any, **_options: Any) -> str:
+    return "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"  # as `clock.to_text` writes it; SQLite knows milliseconds
+
+
+@compiles(StatementMoment, "postgresql")
+def _in_postgresql(_element: StatementMoment, _compiler: Any, **_options: Any) -> str:
+    return "statement_timestamp()"

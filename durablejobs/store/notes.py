@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import Connection, Text, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..jobs import LogLine, Notes
 from .claims import IS_RUNNING
 from .hot import HotStatement
+from .json_text import JsonText
 from .tables import job_logs, jobs
 
 # Also where there is no progress to write: that it finds its row says that the job is still this worker's.
 _PROGRESS: Final = HotStatement(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
-    .values(progress=func.coalesce(bindparam("progress", type_=Text), jobs.c.progress))
+    .values(progress=func.coalesce(bindparam("progress", type_=JsonText), jobs.c.progress))
 )
 _LINE: Final = HotStatement(
     insert(job_logs).values({name: bindparam(name) for name in ("job_id", "attempt", "at", "level", "message")})

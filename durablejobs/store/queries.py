@@ -6,7 +6,18 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal_column, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    cast,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 
 from ..jobs import Job, JobError, JobFilter, QueueStatistics
 from ..statuses import FINAL, Status
@@ -148,7 +159,9 @@ def _live_counts() -> list[Select[Any]]:
 
 def _ended_counts() -> Select[Any]:
     """Counts by queue and status, as triggers keep them."""
-    return select(job_counts.c.queue, job_counts.c.status, job_counts.c.number).where(job_counts.c.number > 0)
+    number = cast(func.sum(job_counts.c.number), BigInteger)
+    counts = select(job_counts.c.queue, job_counts.c.status, number).group_by(job_counts.c.queue, job_counts.c.status)
+    return counts.having(number > 0)
 
 
 def _oldest_waiting() -> Select[Any]:

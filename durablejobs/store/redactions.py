@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects import sqlite
 
 from ..redaction import Redaction
-from .hot import HotStatement
-from .inserts import AnyConnection, execute
+from .hot import HotStatement, Run, Statement
 from .tables import job_handlers
 
-_new = insert(job_handlers).values(handler=bindparam("handler"), redact=bindparam("redact"))
-_PUBLISH: Final = HotStatement(
-    _new.on_conflict_do_update(index_elements=[job_handlers.c.handler], set_={"redact": _new.excluded.redact})
-)
+
+def _with_conflict_clause(insert: Any) -> Statement:
+    """Return the INSERT that replaces; SQLAlchemy has the clause once for each database."""
+    new = insert(job_handlers).values(handler=bindparam("handler"), redact=bindparam("redact"))
+    replaced: Statement = new.on_conflict_do_update(
+        index_elements=[job_handlers.c.handler], set_={"redact": new.excluded.redact}
+    )
+    return replaced
 
 
-def publish(connection: AnyConnection, handler: str, redaction: Redaction) -> None:
+def _in_postgres() -> Statement:
+    from sqlalchemy.dialects import postgresql
+
+    return _with_conflict_clause(postgresql.insert)
+
+
+_PUBLISH: Final = HotStatement(_with_conflict_clause(sqlite.insert), _in_postgres)
+
+
+def publish(run: Run, handler: str, redaction: Redaction) -> None:
     """Note what of a handler's arguments is hidden."""
-    execute(connection, _PUBLISH.sql, _PUBLISH.positional({"handler": handler, "redact": redaction.to_json()}))
+    run(_PUBLISH, {"handler": handler, "redact": redaction.to_json()})
 
 
 def published(connection: Connection) -> dict[str, Redaction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Text, bindparam, exists, func, select, update
+from sqlalchemy import Connection, Text, bindparam, exists, func, literal_column, select, update
 
 from ..outcomes import Failure
 from ..statuses import FINAL, Status
@@ -50,15 +50,18 @@ class Rescued(NamedTuple):
 _ORPHAN_COLUMNS: Final = [jobs.c[name] for name in Orphan._fields]
 
 ORPHANS_OF_WORKER: Final = HotStatement(
-    select(*_ORPHAN_COLUMNS).where(IS_RUNNING, jobs.c.worker_id == bindparam("worker")).limit(bindparam("most"))
+    select(*_ORPHAN_COLUMNS)
+    .where(IS_RUNNING, jobs.c.worker_id == bindparam("worker"))
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
 )
 
 # Left over when a worker's row is gone, after a restored backup for example.
 _has_no_worker = ~exists().where(job_workers.c.id == jobs.c.worker_id)
+_is_stray = (IS_RUNNING, jobs.c.lease_expires_at < bindparam("now"), _has_no_worker)
+HAS_ORPHANS_OF_NOBODY: Final = HotStatement(select(jobs.c.id).where(*_is_stray).limit(literal_column("1")))
 ORPHANS_OF_NOBODY: Final = HotStatement(
-    select(*_ORPHAN_COLUMNS)
-    .where(IS_RUNNING, jobs.c.lease_expires_at < bindparam("now"), _has_no_worker)
-    .limit(bindparam("most"))
+    select(*_ORPHAN_COLUMNS).where(*_is_stray).limit(bindparam("most")).with_for_update(skip_locked=True, of=jobs)
 )
 
 COUNT_STRAYS: Final = HotStatement(select(func.count()).select_from(jobs).where(IS_RUNNING, _has_no_worker))
@@ -82,6 +85,11 @@ def orphans_of_worker(connection: Connection, worker_id: int) -> list[Orphan]:
     """Return some of the jobs that this worker had claimed."""
     rows = ORPHANS_OF_WORKER.run(connection, {"worker": worker_id, "most": BATCH})
     return [Orphan._make(row) for row in rows]
+
+
+def has_orphans_of_nobody(connection: Connection, now: str) -> bool:
+    """Return whether there are running jobs without a registered worker whose lease has expired; takes no lock."""
+    return HAS_ORPHANS_OF_NOBODY.run(connection, {"now": now}).fetchone() is not None
 
 
 def orphans_of_nobody(connection: Connection, now: str) -> list[Orphan]:

@@ -39,7 +39,7 @@ from .claims import (
     of_queues,
     with_handlers,
 )
-from .hot import HotStatement
+from .hot import HotStatement, is_postgres, schema_of
 from .tables import job_handlers, jobs
 
 _MOST_ROUNDS: Final = 10
@@ -129,6 +129,8 @@ def places(connection: Connection, limits: Mapping[str, RunningLimit]) -> Places
     """Return the places; None where no job is limited, by this worker's handlers or by what its row says."""
     if not limits and not ARE_WAITING.run(connection, {}).fetchone()[0]:
         return None
+    if is_postgres(connection):  # SQLite has one writer; two of PostgreSQL's would both find the last place
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"{schema_of(connection)}.places"))))
     return Places(limits, _running(connection))
 
 

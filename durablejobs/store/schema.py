@@ -1,4 +1,4 @@
-"""The state of the schema in a file, and how it is brought up to date.
+"""The state of the schema in a database, and how it is brought up to date.
 
 Alembic costs some 150 ms to import; a database that is up to date is recognised without it.
 """
@@ -10,10 +10,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, column, select, table
 
 from ..errors import SchemaError
 from .database import Database
+from .hot import is_postgres, schema_of
 from .tables import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ KNOWN: Final = frozenset({HEAD})
 
 
 class SchemaState(Enum):
-    """What a file holds, as far as durablejobs is concerned."""
+    """What a database holds, as far as durablejobs is concerned."""
 
     CURRENT = "up to date"
     EMPTY = "empty"
@@ -45,14 +46,28 @@ class SchemaReport(NamedTuple):
     needs: str | None = None
 
 
+_version: Final = table(VERSION_TABLE, column("version_num"), column("needs"), schema=None)
+
+
+def _tables(connection: Connection) -> set[str]:
+    """Return the names of the tables: in PostgreSQL only those of ours, there may be thousands of others."""
+    if is_postgres(connection):
+        query = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename IN (%s, %s)"
+        rows = connection.exec_driver_sql(query, (schema_of(connection), VERSION_TABLE, "jobs"))
+    else:
+        rows = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {row[0] for row in rows}
+
+
 def inspect_schema(connection: Connection) -> SchemaReport:
-    """Return what the file holds; costs two small reads."""
-    names = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    """Return what the database holds; costs two small reads."""
+    names = _tables(connection)
     if VERSION_TABLE not in names:
         if "jobs" in names:
             return SchemaReport(SchemaState.FOREIGN)
-        return SchemaReport(SchemaState.MISSING if names else SchemaState.EMPTY)
-    row = connection.exec_driver_sql(f"SELECT version_num, needs FROM {VERSION_TABLE}").first()  # noqa: S608
+        # In a server's database nothing is created unasked, though it be empty.
+        return SchemaReport(SchemaState.MISSING if names or is_postgres(connection) else SchemaState.EMPTY)
+    row = connection.execute(select(_version.c.version_num, _version.c.needs)).first()
     if row is None:
         return SchemaReport(SchemaState.MISSING)
     revision, needs = row
@@ -62,7 +77,7 @@ def inspect_schema(connection: Connection) -> SchemaReport:
 
 
 def ensure_schema(database: Database, create: bool) -> bool:
-    """Check that the file holds our schema; in an empty file, and if allowed, create it. Return whether it did.
+    """Check that the database holds our schema; in an empty file, and if allowed, create it. Return whether it did.
 
     Raises `SchemaError` with the way out for every other state.
     """
@@ -90,16 +105,19 @@ def upgrade(database: Database) -> bool:
             raise SchemaError(database.location, way_out(report, database.location))
         config = _alembic_config()
         config.attributes["connection"] = connection
+        config.attributes["schema"] = database.schema
         command.upgrade(config, "head")
         return True
 
 
-def upgrade_script() -> str:
-    """Return all migrations as SQL text, for who applies them by hand."""
+def upgrade_script(database: Database) -> str:
+    """Return all migrations as SQL text, for who applies them by hand; the database is not opened."""
     from alembic import command
 
     buffer = io.StringIO()
-    command.upgrade(_alembic_config(buffer), "head", sql=True)
+    config = _alembic_config(buffer)
+    config.attributes["schema"] = database.schema
+    command.upgrade(config, "head", sql=True)
     return buffer.getvalue()
 
 
@@ -126,12 +144,9 @@ def way_out(report: SchemaReport, location: str) -> str:
                 f"is an empty file; `durablejobs migrate --db {location}` or the first enqueue creates the queue in it"
             )
         case SchemaState.MISSING:
-            return (
-                f"is a database of another program, without a job queue; "
-                f"`durablejobs migrate --db {location}` adds the queue to it"
-            )
+            return f"is a database without a job queue; `durablejobs migrate --db {location}` adds it"
         case SchemaState.FOREIGN:
-            return "has a table `jobs` that is not durablejobs' own; give the queue a file of its own"
+            return "has a table `jobs` that is not durablejobs' own; give the queue a file or a schema of its own"
         case SchemaState.OLDER:
             return (
                 f"has the older schema {report.revision}, this version needs {HEAD}; stop the workers, "

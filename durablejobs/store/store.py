@@ -6,13 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from ..clock import Clock, SystemClock, from_text, to_text
+from ..clock import Clock, from_text, to_text
 from ..config import DatabaseConfig
 from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError, QueueMovedError
 from ..jobs import (
@@ -39,7 +38,6 @@ from . import (
     claims,
     endings,
     freezing,
-    inserts,
     queries,
     queue_rules,
     rescues,
@@ -51,7 +49,7 @@ from . import (
 from .database import Watch, database_at
 from .endings import Ending, Settlement
 from .group_commit import GroupCommit
-from .hot import driver_of
+from .hot import run_on
 from .notes import log_of, write_notes
 from .presence import LockFile, Seat
 from .redactions import publish, published
@@ -100,13 +98,15 @@ class Store:
     ) -> None:
         self.config = config or DatabaseConfig()
         self.database = database_at(target, self.config)
-        self.clock = clock or SystemClock()
+        self.clock = clock or self.database.clock
         self._create = create
         self._is_open = False
         self._published: dict[str, Redaction] = {}
         self._turn_of: dict[str, str] = {}
         self._inserts = GroupCommit(
-            self._insert_group, partial(CommitUnknownError, self.location), self.database.refuse_write_inside_write
+            self.database.insert_group,
+            partial(CommitUnknownError, self.location),
+            self.database.refuse_write_inside_write,
         )
 
     @property
@@ -132,16 +132,25 @@ class Store:
         self.database.ensure_reachable(create=True)
         return schema.upgrade(self.database)
 
+    def migration_script(self) -> str:
+        """Return the migrations as SQL text for this kind of database; it is not opened."""
+        return schema.upgrade_script(self.database)
+
     def schema_report(self) -> schema.SchemaReport:
         """Return the state of the schema, changing nothing."""
         self.database.ensure_reachable(create=False)
         with self.database.read() as connection:
             return schema.inspect_schema(connection)
 
-    def watch(self) -> Watch:
-        """Return a watch that tells whether other connections have committed."""
+    def watch_work(self) -> Watch:
+        """Return a watch that tells whether others have committed pending jobs."""
         self.open()
-        return self.database.watch()
+        return self.database.watch_work()
+
+    def watch_endings(self) -> Watch:
+        """Return a watch that tells whether others may have committed ends of jobs."""
+        self.open()
+        return self.database.watch_endings()
 
     def check_identity(self) -> None:
         """Raise `DatabaseReplacedError` when the file under us was deleted or replaced."""
@@ -167,13 +176,13 @@ class Store:
         if given is not None:
             with self.database.translated_errors():
                 for name, redaction in redactions.items():
-                    publish(inserts.users_connection(given), name, redaction)
+                    publish(self.database.run_in(given), name, redaction)
             return
         news = {name: each for name, each in redactions.items() if self._published.get(name) != each}
         if news:
             with self._write() as connection:
                 for name, redaction in news.items():
-                    publish(driver_of(connection), name, redaction)
+                    publish(run_on(connection), name, redaction)
             self._published |= news
 
     def publish_limits(self, limits: Mapping[str, RunningLimit], handlers: Sequence[str]) -> None:
@@ -197,46 +206,29 @@ class Store:
     def insert_by_rule(self, job: NewJob, rule: UniqueRule) -> tuple[int, bool]:
         """Store a job with a unique key by a rule of its own; returns the same."""
         with self._write() as connection:
-            return unique.insert_job(driver_of(connection), job, rule)
-
-    def _insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
-        if inserts.is_plain(group):
-            return [(job_id, True) for job_id in self._insert_plain(group)]
-        with self.database.write() as connection:
-            driver = driver_of(connection)
-            return [unique.insert_job(driver, job) for job in group]
-
-    def _insert_plain(self, group: Sequence[NewJob]) -> range:
-        values = group[0] if len(group) == 1 else tuple(chain.from_iterable(group))
-        cursor = self.database.write_at_once(inserts.for_rows(inserts.INSERT, len(group)), values)
-        return inserts.plain_ids(int(cursor.lastrowid or 0), len(group))
+            return unique.insert_job(run_on(connection), job, rule)
 
     def insert_many(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store all jobs or, if the iterable raises, none."""
-        from . import bulk
-
         counted = _Counted(new_jobs)
         with self._write() as connection:
-            stored = bulk.insert_jobs(connection, counted)
+            stored = self.database.insert_jobs(connection, counted)
         return EnqueuedBatch(stored, counted.count - stored)
 
     def insert_alike(self, template: NewJob, arguments: Iterable[tuple[str, str]]) -> EnqueuedBatch:
         """Store jobs that differ in args and kwargs alone: all of them or, if the iterable raises, none."""
-        from . import bulk
-
         with self._write() as connection:
-            return EnqueuedBatch(bulk.insert_alike(connection, template, arguments))
+            return EnqueuedBatch(self.database.insert_alike(connection, template, arguments))
 
     def insert_in(self, given: Any, job: NewJob, rule: UniqueRule | None = None) -> tuple[int, bool]:
         """Store one job in the transaction of the user's own connection; it commits."""
         with self.database.translated_errors():
-            return unique.insert_job(inserts.users_connection(given), job, rule)
+            return unique.insert_job(self.database.run_in(given), job, rule)
 
     def insert_many_in(self, given: Any, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store jobs in the transaction of the user's own connection; it commits, or rolls back if this raises."""
         counted = _Counted(new_jobs)
-        with self.database.translated_errors():
-            stored = inserts.insert_jobs_in(inserts.users_connection(given), counted)
+        stored = self.database.insert_jobs_in(given, counted)
         return EnqueuedBatch(stored, counted.count - stored)
 
     # The worker's turn
@@ -253,9 +245,9 @@ class Store:
         There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished,
         `limits` those of the worker's handlers.
         """
-        now = self.clock.now()
         with self._write() as connection:
             write_notes(connection, notes)
+            now = self.clock.now()
             settlement = endings.settle(connection, requests[0].worker_id, finished)
             claims.promote(connection, to_text(now))
             rooms = queue_rules.rooms(connection, to_text(now))
@@ -374,12 +366,12 @@ class Store:
     def register_again(self, worker_id: int, registration: Registration) -> None:
         """Register a worker under its old id, after others had taken it for dead."""
         with self._write() as connection:
-            workers.register(connection, registration, worker_id)
+            workers.register_again(connection, worker_id, registration)
 
     def heartbeat(self, worker_id: int, lease: float, stuck: Sequence[int] = ()) -> bool:
         """Extend the lease of all the worker's jobs, note which are stuck; return whether it is still registered."""
-        now = self.clock.now()
         with self._write() as connection:
+            now = self.clock.now()
             claims.extend_leases(connection, worker_id, to_text(now + timedelta(seconds=lease)))
             return workers.heartbeat(connection, worker_id, to_text(now), stuck)
 
@@ -417,7 +409,8 @@ class Store:
         """
         with self._write() as connection:
             orphans = rescues.orphans_of_worker(connection, worker.id)
-            if not orphans and is_dead:
+            # In PostgreSQL another may be rescuing some at this moment: their worker stays registered till they are.
+            if not orphans and is_dead and not claims.claimed_by(connection, worker.id):
                 workers.unregister(connection, worker.id)
             now = self.clock.now_text()
             return rescues.rescue(connection, orphans, started, max_crashes, now, cause)
@@ -426,7 +419,7 @@ class Store:
         """Give back a batch of running jobs whose lease has expired and whose worker is not even registered."""
         now = self.clock.now_text()
         with self._read() as connection:
-            if not rescues.orphans_of_nobody(connection, now):
+            if not rescues.has_orphans_of_nobody(connection, now):
                 return []
         with self._write() as connection:
             orphans = rescues.orphans_of_nobody(connection, now)

@@ -4,17 +4,23 @@ Other programs insert into `jobs` by plain SQL, so every column but `handler` ha
 nonsense is refused by the database. Measured habits of SQLite that shape the checks: `x IN (a, b, c)` with three or
 more members builds a temporary table at every insert (twice the cost of the row), a chain of `OR` does not;
 a check is evaluated on an update only when it names a column that changes.
+
+The tables are the same in both databases. Some checks differ, because SQLite lets any value into any column and
+PostgreSQL does not. Triggers and the view are written in each one's own language: here for SQLite, in
+`postgres.objects` for PostgreSQL.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Float,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -24,7 +30,8 @@ from sqlalchemy import (
 )
 
 from ..statuses import FINAL, LIVE, Status
-from .moments import Moment
+from .json_text import JsonText
+from .moments import Moment, StatementMoment
 
 NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -36,18 +43,41 @@ NAMING: Final = {
 
 metadata = MetaData(naming_convention=NAMING)
 
-NOW: Final = "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"
-"""The moment of the statement as `clock.to_text` writes it; SQLite knows milliseconds."""
+Long = BigInteger().with_variant(Integer(), "sqlite")
+"""64 bits; in SQLite every INTEGER has them, and only a key of exactly this name is the row's number."""
 
 
 def _one_of(statuses: frozenset[Status]) -> str:
     return "(" + " OR ".join(f"status = '{status}'" for status in Status if status in statuses) + ")"
 
 
-def _is_name(column: str) -> str:
+def _check(name: str, sqlite: str, postgresql: str) -> tuple[CheckConstraint, ...]:
+    """Return a check that the two databases write differently."""
     return (
+        CheckConstraint(sqlite, name).ddl_if(dialect="sqlite"),
+        CheckConstraint(postgresql, name).ddl_if(dialect="postgresql"),
+    )
+
+
+def _is_name(column: str, usual: str | None = None) -> tuple[CheckConstraint, ...]:
+    # What is so common that it is known to be right is compared, not examined: that takes SQLite a tenth of an insert.
+    examined = (
         f"typeof({column}) = 'text' AND length({column}) BETWEEN 1 AND 200 AND {column} NOT GLOB '*[^A-Za-z0-9_.:-]*'"
     )
+    return _check(
+        f"{column}_is_a_name",
+        f"{column} = {usual} OR ({examined})" if usual else examined,
+        f"{column} ~ '^[A-Za-z0-9_.:-]{{1,200}}$'",
+    )
+
+
+def _is_json(column: str, kind: str, sqlite: str) -> tuple[CheckConstraint, ...]:
+    # The type `json` has refused already what is no JSON.
+    return _check(f"{column}_is_a_json_{kind}", sqlite, f"json_typeof({column}) = '{kind}'")
+
+
+_YEARS: Final = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00'"
+"""What Python's datetime can hold: not infinity."""
 
 
 def _is_time(column: str) -> str:
@@ -83,19 +113,19 @@ KEY_IS_HELD: Final = key_is_held()
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Long, Identity(), primary_key=True),
     Column("handler", Text, nullable=False),
     Column("queue", Text, nullable=False, server_default=text("'default'")),
-    Column("args", Text, nullable=False, server_default=text("'[]'")),
-    Column("kwargs", Text, nullable=False, server_default=text("'{}'")),
+    Column("args", JsonText, nullable=False, server_default=text("'[]'")),
+    Column("kwargs", JsonText, nullable=False, server_default=text("'{}'")),
     Column("status", Text, nullable=False, server_default=text("'pending'")),
     Column("priority", Integer, nullable=False, server_default=text("0")),
-    Column("run_at", Moment, nullable=False, server_default=text(NOW)),
+    Column("run_at", Moment, nullable=False, server_default=StatementMoment()),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("max_attempts", Integer, nullable=False, server_default=text("20")),
     Column("crashes", Integer, nullable=False, server_default=text("0")),
-    Column("claim_token", Integer, nullable=False, server_default=text("0")),
-    Column("worker_id", Integer),
+    Column("claim_token", Long, nullable=False, server_default=text("0")),
+    Column("worker_id", Long),
     Column("lease_expires_at", Moment),
     Column("cancel_requested_at", Moment),
     Column("unique_key", Text),
@@ -104,49 +134,77 @@ jobs = Table(
     Column("debounce_until", Moment),
     Column("running_key", Text),
     Column("timeout", Float),
-    Column("result", Text),
+    Column("result", JsonText),
     Column("error", Text),
-    Column("progress", Text),
-    Column("meta", Text, nullable=False, server_default=text("'{}'")),
-    Column("created_at", Moment, nullable=False, server_default=text(NOW)),
+    Column("progress", JsonText),
+    Column("meta", JsonText, nullable=False, server_default=text("'{}'")),
+    Column("created_at", Moment, nullable=False, server_default=StatementMoment()),
     Column("started_at", Moment),
     Column("finished_at", Moment),
-    CheckConstraint(_is_name("handler"), "handler_is_a_name"),
-    # What is so common that it is known to be right is compared, not examined: these take a fifth of an insert.
-    CheckConstraint(f"queue = 'default' OR ({_is_name('queue')})", "queue_is_a_name"),
-    CheckConstraint("json_valid(args) AND json_type(args) = 'array'", "args_is_a_json_array"),
-    CheckConstraint(
-        "kwargs = '{}' OR (json_valid(kwargs) AND json_type(kwargs) = 'object')", "kwargs_is_a_json_object"
-    ),
-    CheckConstraint("meta = '{}' OR (json_valid(meta) AND json_type(meta) = 'object')", "meta_is_a_json_object"),
-    CheckConstraint("result IS NULL OR json_valid(result)", "result_is_json"),
+    *_is_name("handler"),
+    *_is_name("queue", usual="'default'"),
+    *_is_json("args", "array", "json_valid(args) AND json_type(args) = 'array'"),
+    *_is_json("kwargs", "object", "kwargs = '{}' OR (json_valid(kwargs) AND json_type(kwargs) = 'object')"),
+    *_is_json("meta", "object", "meta = '{}' OR (json_valid(meta) AND json_type(meta) = 'object')"),
+    CheckConstraint("result IS NULL OR json_valid(result)", "result_is_json").ddl_if(dialect="sqlite"),
     CheckConstraint(
         f"({_one_of(LIVE)} AND finished_at IS NULL) OR ({_one_of(FINAL)} AND finished_at IS NOT NULL)",
         "status_is_known_and_final_ones_have_finished_at",
     ),
     CheckConstraint("status <> 'running' OR lease_expires_at IS NOT NULL", "running_has_a_lease"),
-    CheckConstraint("typeof(priority) = 'integer'", "priority_is_an_integer"),
-    CheckConstraint(
-        "typeof(max_attempts) = 'integer' AND max_attempts BETWEEN 1 AND 1000000", "max_attempts_is_1_to_1000000"
+    CheckConstraint("typeof(priority) = 'integer'", "priority_is_an_integer").ddl_if(dialect="sqlite"),
+    *_check(
+        "max_attempts_is_1_to_1000000",
+        "typeof(max_attempts) = 'integer' AND max_attempts BETWEEN 1 AND 1000000",
+        "max_attempts BETWEEN 1 AND 1000000",
     ),
     # Text is larger than every number. `attempt` and `claim_token` become numbers by the claim, `crashes` is taken as
     # it stands.
     CheckConstraint("attempt >= 0 AND claim_token >= 0", "counters_are_not_negative"),
-    CheckConstraint("typeof(crashes) = 'integer' AND crashes BETWEEN 0 AND 1000000", "crashes_is_0_to_1000000"),
+    *_check(
+        "crashes_is_0_to_1000000",
+        "typeof(crashes) = 'integer' AND crashes BETWEEN 0 AND 1000000",
+        "crashes BETWEEN 0 AND 1000000",
+    ),
     CheckConstraint("unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500", "unique_key_is_1_to_500_long"),
     CheckConstraint(
         "unique_while IS NULL OR unique_while = 'live' OR unique_while = 'waiting'", "unique_while_is_live_or_waiting"
     ),
     CheckConstraint("running_key IS NULL OR length(running_key) BETWEEN 1 AND 500", "running_key_is_1_to_500_long"),
-    CheckConstraint("timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)", "timeout_is_positive"),
-    # Equal to created_at is the common case and proves the form without parsing it.
-    CheckConstraint(f"run_at = created_at OR ({_is_time('run_at')})", "run_at_is_utc_text"),
-    CheckConstraint(
-        f"cancel_requested_at IS NULL OR ({_is_time('cancel_requested_at')})", "cancel_requested_at_is_utc_text"
+    # In PostgreSQL NaN is greater than infinity.
+    *_check(
+        "timeout_is_positive",
+        "timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)",
+        "timeout IS NULL OR (timeout > 0 AND timeout < 'infinity')",
     ),
-    CheckConstraint(f"length(created_at) = 26 OR ({_is_time('created_at')})", "created_at_is_utc_text"),
+    # In SQLite equal to created_at is the common case and proves the form without parsing it.
+    *_check("run_at_is_utc_text", f"run_at = created_at OR ({_is_time('run_at')})", _YEARS.format("run_at")),
+    *_check(
+        "cancel_requested_at_is_utc_text",
+        f"cancel_requested_at IS NULL OR ({_is_time('cancel_requested_at')})",
+        f"cancel_requested_at IS NULL OR ({_YEARS.format('cancel_requested_at')})",
+    ),
+    *_check(
+        "created_at_is_utc_text",
+        f"length(created_at) = 26 OR ({_is_time('created_at')})",
+        _YEARS.format("created_at"),
+    ),
     sqlite_autoincrement=True,
+    postgresql_with={
+        # Room for the next version of a row on its own page: a lease that is extended writes no index.
+        "fillfactor": 80,
+        # Each job leaves two dead rows. Not a share of the table: ten million ended jobs must not let two million
+        # dead rows gather where the claims read.
+        "autovacuum_vacuum_scale_factor": "0.01",
+        "autovacuum_vacuum_threshold": 5000,
+        "autovacuum_analyze_scale_factor": "0.02",
+    },
 )
+
+
+def _only(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 # Partial indexes on live statuses only: a claim costs the same after ten million finished jobs.
 PENDING_INDEX: Final = Index(
@@ -155,40 +213,38 @@ PENDING_INDEX: Final = Index(
     jobs.c.running_key,
     jobs.c.priority.desc(),
     jobs.c.id,
-    sqlite_where=text("status = 'pending'"),
+    **_only("status = 'pending'"),
 )
-SCHEDULED_INDEX: Final = Index(
-    "ix_jobs_scheduled", jobs.c.run_at, jobs.c.queue, sqlite_where=text("status = 'scheduled'")
-)
+SCHEDULED_INDEX: Final = Index("ix_jobs_scheduled", jobs.c.run_at, jobs.c.queue, **_only("status = 'scheduled'"))
 # Of the live jobs that share places, which are few or none.
 PLACES_INDEX: Final = Index(
     "ix_jobs_places",
     jobs.c.status,
     jobs.c.running_key,
-    sqlite_where=text("running_key IS NOT NULL AND finished_at IS NULL"),
+    **_only("running_key IS NOT NULL AND finished_at IS NULL"),
 )
-RUNNING_INDEX: Final = Index("ix_jobs_running", jobs.c.worker_id, sqlite_where=text("status = 'running'"))
+RUNNING_INDEX: Final = Index("ix_jobs_running", jobs.c.worker_id, **_only("status = 'running'"))
 UNIQUE_INDEX: Final = Index(
     "ix_jobs_unique_key",
     jobs.c.unique_key,
     unique=True,
-    sqlite_where=text(KEY_IS_HELD),
+    **_only(KEY_IS_HELD),
 )
 FINISHED_INDEX: Final = Index(
     "ix_jobs_finished",
     jobs.c.status,
     jobs.c.finished_at,
     jobs.c.queue,
-    sqlite_where=text("finished_at IS NOT NULL"),
+    **_only("finished_at IS NOT NULL"),
 )
 
 job_errors = Table(
     "job_errors",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("id", Long, Identity(), primary_key=True),
+    Column("job_id", Long, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("worker_id", Integer),
+    Column("worker_id", Long),
     Column("started_at", Moment),
     Column("ended_at", Moment, nullable=False),
     Column("kind", Text, nullable=False),
@@ -201,8 +257,8 @@ job_errors = Table(
 job_logs = Table(
     "job_logs",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("id", Long, Identity(), primary_key=True),
+    Column("job_id", Long, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("at", Moment, nullable=False),
     Column("level", Text, nullable=False),
@@ -213,7 +269,7 @@ job_logs = Table(
 job_workers = Table(
     "job_workers",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Long, Identity(), primary_key=True),
     Column("name", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
@@ -245,13 +301,16 @@ job_queues = Table(
 )
 
 # How many jobs have ended, by queue and status: kept by triggers, so that it is true whoever changes `jobs`, and
-# counting ten million finished jobs reads a few rows.
+# counting ten million finished jobs reads a few rows. The parts of a count add up. In SQLite there is one, 0; in
+# PostgreSQL each transaction writes one of its own, so that no worker waits for another's commit, and workers fold
+# them into part 0 now and then.
 job_counts = Table(
     "job_counts",
     metadata,
     Column("queue", Text, primary_key=True),
     Column("status", Text, primary_key=True),
-    Column("number", Integer, nullable=False),
+    Column("part", Long, primary_key=True, server_default=text("0"), autoincrement=False),
+    Column("number", Long, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -259,7 +318,7 @@ job_counts = Table(
 job_moves = Table(
     "job_moves",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Long, Identity(), primary_key=True),
     Column("direction", Text, nullable=False),
     Column("other", Text, nullable=False),
     Column("started_at", Moment, nullable=False),
@@ -271,12 +330,10 @@ job_handlers = Table(
     "job_handlers",
     metadata,
     Column("handler", Text, primary_key=True),
-    Column("redact", Text),
+    Column("redact", JsonText),
     Column("max_running", Integer),
     Column("running_key", Text),
-    CheckConstraint(
-        "redact IS NULL OR (json_valid(redact) AND json_type(redact) = 'object')", "redact_is_a_json_object"
-    ),
+    *_is_json("redact", "object", "redact IS NULL OR (json_valid(redact) AND json_type(redact) = 'object')"),
     sqlite_with_rowid=False,
 )
 

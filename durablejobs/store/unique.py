@@ -6,15 +6,15 @@ between. Only who is refused looks further: is the holder's time over, may it be
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Text, and_, bindparam, case, literal_column, null, select, text, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import and_, bindparam, case, insert, literal_column, null, select, text, update
+from sqlalchemy.dialects import sqlite
 
 from ..errors import DuplicateJobError
 from ..jobs import NewJob, UniqueRule
-from .hot import HotStatement
-from .inserts import INSERT, INSERT_UNLESS_DUPLICATE, AnyConnection, execute
+from .hot import HotStatement, Run, Statement
+from .moments import Moment
 from .tables import KEY_IS_HELD, jobs
 
 _TRIES: Final = 10
@@ -22,11 +22,27 @@ _TRIES: Final = 10
 _RULE_COLUMNS: Final = ("unique_while", "unique_until", "debounce_until")
 _REPLACED: Final = ("handler", "queue", "args", "kwargs", "priority", "max_attempts", "timeout", "meta", "running_key")
 
-INSERT_BY_RULE: Final = HotStatement(
-    insert(jobs)
-    .values({name: bindparam(name) for name in (*NewJob._fields, *_RULE_COLUMNS)})
-    .on_conflict_do_nothing(index_elements=[jobs.c.unique_key], index_where=text(KEY_IS_HELD))
+
+def _insert_unless_held(columns: tuple[str, ...]) -> HotStatement:
+    """Return the INSERT that inserts nothing when the key is held; SQLAlchemy has the clause once for each database."""
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
+    held: dict[str, Any] = {"index_elements": [jobs.c.unique_key], "index_where": text(KEY_IS_HELD)}
+
+    def in_postgres() -> Statement:
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(jobs).values(values).on_conflict_do_nothing(**held).returning(jobs.c.id)
+
+    return HotStatement(
+        sqlite.insert(jobs).values(values).on_conflict_do_nothing(**held).returning(jobs.c.id), in_postgres
+    )
+
+
+INSERT: Final = HotStatement(
+    insert(jobs).values({name: bindparam(name) for name in NewJob._fields}).returning(jobs.c.id)
 )
+INSERT_UNLESS_DUPLICATE: Final = _insert_unless_held(NewJob._fields)
+INSERT_BY_RULE: Final = _insert_unless_held((*NewJob._fields, *_RULE_COLUMNS))
 # A job that has ended holds its key until somebody wants it after `unique_until`.
 RELEASE_EXPIRED: Final = HotStatement(
     update(jobs)
@@ -41,9 +57,9 @@ RELEASE_EXPIRED: Final = HotStatement(
 HOLDER: Final = HotStatement(select(jobs.c.id).where(jobs.c.unique_key == bindparam("unique_key"), text(KEY_IS_HELD)))
 
 _goes_too_far = and_(
-    bindparam("is_debounced") == literal_column("1"), jobs.c.debounce_until < bindparam("run_at", type_=Text)
+    bindparam("is_debounced") == literal_column("1"), jobs.c.debounce_until < bindparam("run_at", type_=Moment)
 )
-_run_at = case((_goes_too_far, jobs.c.debounce_until), else_=bindparam("run_at", type_=Text))
+_run_at = case((_goes_too_far, jobs.c.debounce_until), else_=bindparam("run_at", type_=Moment))
 REPLACE: Final = HotStatement(
     update(jobs)
     .where(
@@ -56,7 +72,7 @@ REPLACE: Final = HotStatement(
         | {
             "run_at": _run_at,
             "status": case(
-                (_run_at <= bindparam("now", type_=Text), literal_column("'pending'")),
+                (_run_at <= bindparam("now", type_=Moment), literal_column("'pending'")),
                 else_=literal_column("'scheduled'"),
             ),
         }
@@ -65,30 +81,29 @@ REPLACE: Final = HotStatement(
 )
 
 
-def insert_job(connection: AnyConnection, job: NewJob, rule: UniqueRule | None = None) -> tuple[int, bool]:
+def insert_job(run: Run, job: NewJob, rule: UniqueRule | None = None) -> tuple[int, bool]:
     """Insert one job; return its id and True, or the id of the job that holds its unique key and False.
 
     By its rule the holder is replaced, if it waits to be run.
     """
-    if job.unique_key is None:
-        return int(execute(connection, INSERT.sql, job).lastrowid), True
     values = job._asdict() | {"now": job.created_at}
-    if rule is None:
-        sql, row = INSERT_UNLESS_DUPLICATE.sql, tuple(job)
-    else:
+    if job.unique_key is None:
+        return int(run(INSERT, values).fetchall()[0][0]), True
+    insertion = INSERT_UNLESS_DUPLICATE
+    if rule is not None:
+        insertion = INSERT_BY_RULE
         values |= {name: getattr(rule, name) for name in _RULE_COLUMNS} | {"is_debounced": int(rule.is_debounced)}
-        sql, row = INSERT_BY_RULE.sql, INSERT_BY_RULE.positional(values)
     for _ in range(_TRIES):
-        cursor = execute(connection, sql, row)
-        if cursor.rowcount:
-            return int(cursor.lastrowid), True
-        if execute(connection, RELEASE_EXPIRED.sql, RELEASE_EXPIRED.positional(values)).rowcount:
+        inserted = run(insertion, values).fetchall()
+        if inserted:
+            return int(inserted[0][0]), True
+        if run(RELEASE_EXPIRED, values).rowcount:
             continue
         if rule is not None and rule.replaces:
-            replaced = execute(connection, REPLACE.sql, REPLACE.positional(values)).fetchall()
+            replaced = run(REPLACE, values).fetchall()
             if replaced:
                 return int(replaced[0][0]), False
-        holder = execute(connection, HOLDER.sql, HOLDER.positional(values)).fetchone()
+        holder = run(HOLDER, values).fetchone()
         if holder is not None:
             return int(holder[0]), False
     raise DuplicateJobError(job.unique_key)

@@ -43,6 +43,9 @@ class Vital(NamedTuple):
 
 
 _REGISTER: Final = HotStatement(
+    insert(job_workers).values({name: bindparam(name) for name in Registration._fields}).returning(job_workers.c.id)
+)
+_REGISTER_AGAIN: Final = HotStatement(
     insert(job_workers).values({name: bindparam(name) for name in ("id", *Registration._fields)})
 )
 _VITALS: Final = HotStatement(select(*(job_workers.c[name] for name in Vital._fields)))
@@ -55,9 +58,14 @@ _ASKED_TO: Final = HotStatement(select(job_workers.c.asked_to).where(job_workers
 _UNREGISTER: Final = HotStatement(delete(job_workers).where(job_workers.c.id == bindparam("worker")))
 
 
-def register(connection: Connection, registration: Registration, worker_id: int | None = None) -> int:
+def register(connection: Connection, registration: Registration) -> int:
     """Add a worker; return its id, which is never used for another."""
-    return int(_REGISTER.run(connection, {"id": worker_id, **registration._asdict()}).lastrowid or 0)
+    return int(_REGISTER.run(connection, registration._asdict()).fetchone()[0])
+
+
+def register_again(connection: Connection, worker_id: int, registration: Registration) -> None:
+    """Add a worker under the id that it had."""
+    _REGISTER_AGAIN.run(connection, {"id": worker_id, **registration._asdict()})
 
 
 def vitals(connection: Connection) -> list[Vital]:

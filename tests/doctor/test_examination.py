@@ -139,7 +139,7 @@ def test_a_file_system_that_cannot_be_trusted_is_named(
     monkeypatch.setattr(files, "file_system_of", lambda _path: kind)
     finding = only(jobs, "file system")
     assert (finding.level, kind in finding.what) == (level, True)
-    assert finding in examine_surroundings(jobs.location)
+    assert finding in examine_surroundings(jobs._store)
 
 
 def test_mounts_are_read_as_the_kernel_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

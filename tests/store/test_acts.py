@@ -324,6 +324,7 @@ def test_without_any_moment_nothing_is_pruned(store: Store, clock: ManualClock, 
     assert store.count_prunable({}) == 0
 
 
+@pytest.mark.sqlite("it has one writer at a time")
 def test_pruning_waits_for_no_writer_when_there_is_nothing_to_do(store: Store, sql: Sql, clock: ManualClock) -> None:
     sql("BEGIN IMMEDIATE")
     assert store.prune({Status.SUCCEEDED: clock.now()}) == 0

@@ -58,7 +58,10 @@ steps = st.one_of(
 
 
 def kept(sql: Sql) -> list[dict[str, Any]]:
-    return sql("SELECT queue, status, number FROM job_counts WHERE number <> 0 ORDER BY 1, 2")
+    return sql(
+        "SELECT queue, status, CAST(sum(number) AS INTEGER) AS number FROM job_counts "
+        "GROUP BY 1, 2 HAVING sum(number) <> 0 ORDER BY 1, 2"
+    )
 
 
 def counted(sql: Sql) -> list[dict[str, Any]]:

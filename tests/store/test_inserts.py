@@ -12,8 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from durablejobs import DuplicateJobError
 from durablejobs.jobs import NewJob
 from durablejobs.outcomes import Errored, Failure, GaveUp, Snoozed, Stopped, Succeeded
-from durablejobs.store import Store, inserts
-from durablejobs.store.inserts import ROWS_PER_STATEMENT
+from durablejobs.store import Store
+from durablejobs.store.sqlite import inserts
+from durablejobs.store.sqlite.inserts import ROWS_PER_STATEMENT
 
 from ..clocks import ManualClock
 from ..conftest import Claim, Enqueue, Settle, Sql, new_job
@@ -39,7 +40,7 @@ def test_each_of_a_group_is_told_its_own_id_also_where_triggers_write_rows(
     """A job whose time has not come is made scheduled by a trigger; one that has ended is counted by another."""
     group = [new_job(clock, args=f"[{number}]", run_at="2100-01-01 00:00:00") for number in range(count)]
     store.insert(new_job(clock))
-    told = store._insert_group(group)
+    told = store.database.insert_group(group)
     assert all(is_new for _, is_new in told)
     assert {row["id"]: row["args"] for row in sql("SELECT id, args FROM jobs WHERE status = 'scheduled'")} == {
         job_id: job.args for (job_id, _), job in zip(told, group, strict=True)
@@ -48,7 +49,10 @@ def test_each_of_a_group_is_told_its_own_id_also_where_triggers_write_rows(
 
 def test_a_group_with_unique_keys_is_stored_too(store: Store, clock: ManualClock) -> None:
     group = [new_job(clock, unique_key=key) for key in (None, "a", "a", None)]
-    assert store._insert_group(group) == [(1, True), (2, True), (2, False), (4, True)]
+    stored = store.database.insert_group(group)
+    assert [is_new for _, is_new in stored] == [True, True, False, True]
+    assert stored[1][0] == stored[2][0]
+    assert len({job_id for job_id, _ in stored}) == 3
 
 
 def test_a_job_is_there_for_others_as_soon_as_its_insert_has_returned(store: Store, enqueue: Enqueue, sql: Sql) -> None:
@@ -185,7 +189,7 @@ def test_a_row_that_the_database_refuses_takes_its_whole_batch_with_it(
     with pytest.raises(Exception, match="max_attempts_is_1_to_1000000"):
         store.insert_many(rows)
     assert sql("SELECT count(*) AS n FROM jobs") == [{"n": 0}]
-    assert store.insert(new_job(clock)) == (1, True)
+    assert store.insert(new_job(clock))[1] is True
 
 
 def test_a_batch_is_seen_whole_or_not_at_all(store: Store, clock: ManualClock, sql: Sql) -> None:
@@ -216,5 +220,5 @@ def test_what_the_database_refuses_on_the_users_connection_is_his_drivers_error(
     store: Store, clock: ManualClock
 ) -> None:
     """Not translated into a database in trouble: the row is at fault."""
-    with store.database.read() as connection, pytest.raises(IntegrityError, match="handler_is_a_name"):
+    with pytest.raises(IntegrityError, match="handler_is_a_name"), store.database.write() as connection:
         store.insert_in(connection, new_job(clock, handler="no name"))

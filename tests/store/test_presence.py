@@ -272,6 +272,7 @@ def test_a_file_system_that_cannot_lock_is_an_error_and_not_a_lock_in_others_han
         file.take_seat([])
 
 
+@pytest.mark.sqlite("its writers lock a file")
 def test_a_lock_that_cannot_be_given_back_is_logged_and_what_was_done_under_it_stands(
     jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

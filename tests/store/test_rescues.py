@@ -211,7 +211,7 @@ def test_a_worker_that_was_taken_for_dead_registers_again_under_its_old_id(store
 
     worker = register()
     store.unregister(worker)
-    store.register_again(worker, Registration("back", "host", 1, None, "all", 1, "0", "2030", "2030"))
+    store.register_again(worker, Registration("back", "host", 1, None, "all", 1, "0", "2030-01-01", "2030-01-01"))
     assert [(each.id, each.name) for each in store.vitals()] == [(worker, "back")]
     assert register() == worker + 1
 

@@ -72,6 +72,7 @@ def test_the_comparison_notices_a_check_that_was_forgotten_in_a_migration(databa
     assert definitions(tmp_path / "0.db") != definitions(tmp_path / "1.db")
 
 
+@pytest.mark.sqlite("tests/store/postgres compares the tables there")
 def test_alembic_finds_nothing_to_migrate(store: Store) -> None:
     with store.database.read() as connection:
         context = MigrationContext.configure(
@@ -96,7 +97,7 @@ def test_each_migration_says_which_version_it_needs(sql: Sql, store: Store) -> N
 def test_the_script_for_people_makes_the_same_schema(store: Store, database_path: Path, tmp_path: Path) -> None:
     by_hand = tmp_path / "by hand.db"
     with closing(sqlite3.connect(by_hand)) as connection:
-        connection.executescript(schema.upgrade_script())
+        connection.executescript(store.migration_script())
     assert definitions(by_hand) == definitions(database_path)
     opened = Store(by_hand)
     assert opened.open() is False
@@ -150,9 +151,7 @@ def test_an_applications_own_file_gets_a_queue_only_when_it_is_asked_for(
     sql("CREATE TABLE orders(id INTEGER PRIMARY KEY, note TEXT)")
     sql("CREATE TABLE alembic_version(version_num TEXT)")
     sql("INSERT INTO orders(note) VALUES ('mine')")
-    with pytest.raises(
-        SchemaError, match=r"is a database of another program, without a job queue; `durablejobs migrate --db .*` adds"
-    ):
+    with pytest.raises(SchemaError, match=r"is a database without a job queue; `durablejobs migrate --db .*` adds"):
         open_store(database_path).open()
     assert "jobs" not in {row["name"] for row in sql("SELECT name FROM sqlite_master")}
     assert open_store(database_path).migrate() is True
@@ -180,7 +179,8 @@ def test_a_table_jobs_of_another_program_is_not_touched(
     sql("CREATE TABLE jobs(title)")
     for act in (open_store(database_path).open, open_store(database_path).migrate):
         with pytest.raises(
-            SchemaError, match="has a table `jobs` that is not durablejobs' own; give the queue a file of"
+            SchemaError,
+            match="has a table `jobs` that is not durablejobs' own; give the queue a file or a schema of its own",
         ):
             act()
     assert list(definitions(database_path)) == [("table", "jobs")]
@@ -286,8 +286,11 @@ def test_memory_is_refused_because_it_is_lost_with_its_process(target: str) -> N
 
 def test_a_url_of_an_unknown_kind_is_refused_without_showing_its_password() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        DurableJobs("postgresql://ada:secret@host/jobs")
-    assert str(caught.value) == "database: 'postgresql://' is not supported; use a path or sqlite:///path"
+        DurableJobs("mysql://ada:secret@host/jobs")
+    assert (
+        str(caught.value)
+        == "database: 'mysql://' is not supported; use a path, sqlite:///path or postgresql+psycopg://"
+    )
 
 
 @pytest.mark.parametrize("target", ["", "a\0b"])

@@ -56,6 +56,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.sqlite("checks cannot be switched off in PostgreSQL")
 @pytest.mark.parametrize("rule", [f"{rule.promise} {rule.text}" for rule in RULES])
 def test_a_row_that_breaks_a_rule_is_found(store: Store, lived: list[int], sql: Sql, rule: str) -> None:
     sql("PRAGMA ignore_check_constraints = ON")
@@ -68,6 +69,7 @@ def test_a_row_that_breaks_a_rule_is_found(store: Store, lived: list[int], sql: 
     assert found[rule] != []
 
 
+@pytest.mark.sqlite("checks cannot be switched off in PostgreSQL")
 def test_few_of_many_offenders_are_named(store: Store, enqueue: Enqueue, sql: Sql) -> None:
     for _ in range(SHOWN + 5):
         enqueue()
@@ -77,6 +79,7 @@ def test_few_of_many_offenders_are_named(store: Store, enqueue: Enqueue, sql: Sq
     assert (checked.broken, len(checked.examples)) == (SHOWN + 5, SHOWN)
 
 
+@pytest.mark.sqlite("its own check of the file")
 def test_sqlite_finds_what_was_forced_past_its_checks(store: Store, enqueue: Enqueue, sql: Sql) -> None:
     enqueue()
     assert store.integrity_problems() == []

@@ -17,8 +17,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -29,16 +28,20 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from ...clock import SystemClock
 from ...config import DatabaseConfig
 from ...errors import (
     DatabaseNotFoundError,
     DatabaseReplacedError,
     DatabaseUnusableError,
 )
-from ..hot import driver_of
+from ...jobs import NewJob
+from ..forks import forget_after_fork
+from ..hot import Run, driver_of, run_on
 from ..presence import LockFile
 from ..tables import VERSION_TABLE
-from . import backup, pragmas
+from ..unique import insert_job
+from . import backup, inserts, pragmas
 from .driver_errors import primary_code, translate
 from .files import lock_file_of, path_of
 from .watch import Watch
@@ -55,7 +58,6 @@ _LOG_KEPT_BYTES: Final = 64 * 1024 * 1024
 
 _abandoned: list[object] = []
 """What a forked child inherited and must never close."""
-_open_databases: weakref.WeakSet[SqliteDatabase] = weakref.WeakSet()
 
 
 class SqliteDatabase:
@@ -64,14 +66,15 @@ class SqliteDatabase:
     Nothing is opened before the first use. `location` is the absolute path, as it appears in messages.
     """
 
+    schema: str | None = None
+
     def __init__(self, target: str | os.PathLike[str], config: DatabaseConfig | None = None) -> None:
         self.path = path_of(target)
         self.config = config or DatabaseConfig()
+        self.clock = SystemClock()
         self._set_up()
         self._identity: tuple[int, int] | None = None
-        _open_databases.add(self)
-
-    schema: str | None = None
+        forget_after_fork(self)
 
     @property
     def location(self) -> str:
@@ -140,9 +143,33 @@ class SqliteDatabase:
         """
         return WriteTransaction(self._writer)
 
-    def write_at_once(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        """Run one statement that is a transaction of its own. Raises what `write` raises."""
-        return self._writer.run(sql, values)
+    def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
+        """Insert jobs in one transaction; by one statement that commits itself where that is possible."""
+        if inserts.is_plain(group):
+            return [(job_id, True) for job_id in inserts.insert_group(self._writer.run, group)]
+        with self.write() as connection:
+            return [insert_job(run_on(connection), job) for job in group]
+
+    def insert_jobs(self, connection: Connection, new_jobs: Iterable[NewJob]) -> int:
+        """Insert jobs as they come; return how many rows were stored."""
+        from . import bulk  # who enqueues one job has no use for it
+
+        return bulk.insert_jobs(connection, new_jobs)
+
+    def insert_alike(self, connection: Connection, template: NewJob, arguments: Iterable[tuple[str, str]]) -> int:
+        """Insert jobs that differ in args and kwargs alone; return how many rows were stored."""
+        from . import bulk
+
+        return bulk.insert_alike(connection, template, arguments)
+
+    def run_in(self, given: Any) -> Run:
+        """Return what runs statements on a `sqlite3.Connection`, a SQLAlchemy `Connection` or `Session`."""
+        return inserts.run_for_user(given)
+
+    def insert_jobs_in(self, given: Any, new_jobs: Iterable[NewJob]) -> int:
+        """Insert many jobs on such a connection."""
+        with self.translated_errors():
+            return inserts.insert_jobs_in(given, new_jobs)
 
     def lend(self) -> LentTransaction:
         """Return a transaction of the connection that is lent to handlers. Raises what `write` raises."""
@@ -183,10 +210,12 @@ class SqliteDatabase:
         """Return the seats beside this file; None where the platform has no such locks."""
         return lock_file_of(self.path)
 
-    def watch(self) -> Watch:
+    def watch_work(self) -> Watch:
         """Return a watch on commits by other connections, of this process and of others."""
         with self.translated_errors():
             return Watch(self._connect, Path(os.path.realpath(self.path) + "-wal"))
+
+    watch_endings = watch_work
 
     def back_up(self, target: Path, replace: bool, advance: Callable[[int, int], None]) -> None:
         """Make a sound copy meanwhile; `advance` is told of the pages done and of all. Raises `BackupError`."""
@@ -297,12 +326,3 @@ def _may_distrust_schema() -> bool:
         except sqlite3.OperationalError:
             return False
         return True
-
-
-def _forget_all_after_fork() -> None:
-    for database in list(_open_databases):
-        database.forget_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all_after_fork)

@@ -19,7 +19,9 @@ def path_of(target: str | os.PathLike[str]) -> Path:
     if "://" in text:
         scheme, _, rest = text.partition("://")
         if scheme not in ("sqlite", "sqlite+pysqlite"):
-            raise ConfigurationError("database", f"'{scheme}://' is not supported; use a path or sqlite:///path")
+            raise ConfigurationError(
+                "database", f"'{scheme}://' is not supported; use a path, sqlite:///path or postgresql+psycopg://"
+            )
         text = rest.partition("?")[0].removeprefix("/")
     if "\0" in text:
         raise ConfigurationError("database", "the path has a NUL character")

@@ -86,7 +86,8 @@ class Writer:
         """
         gate = self.enter_gate()
         try:
-            cursor = driver_of(self.connection()).execute(sql, values)
+            driver: sqlite3.Connection = driver_of(self.connection())
+            cursor = driver.execute(sql, values)
             self.check_identity()
             return cursor
         except BaseException as error:

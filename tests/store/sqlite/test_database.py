@@ -304,7 +304,7 @@ def test_looking_at_another_programs_database_does_not_change_how_it_is_kept(dat
         theirs.execute("CREATE TABLE theirs(a)")
     before = database_path.read_bytes()
     for act in (DurableJobs(database_path).open, DurableJobs(database_path).statistics):
-        with pytest.raises(SchemaError, match="a database of another program"):
+        with pytest.raises(SchemaError, match="a database without a job queue"):
             act()
     assert database_path.read_bytes() == before
     jobs = DurableJobs(database_path)

@@ -27,7 +27,7 @@ def open_watch(store: Store) -> Iterator[OpenWatch]:
     opened: list[Watch] = []
 
     def open_one() -> Watch:
-        opened.append(store.watch())
+        opened.append(store.watch_work())
         return opened[-1]
 
     yield open_one
@@ -162,10 +162,10 @@ def test_closing_gives_the_descriptors_back(store: Store) -> None:
     def open_descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    store.watch().close()
+    store.watch_work().close()
     before = open_descriptors()
     for _ in range(5):
-        store.watch().close()
+        store.watch_work().close()
     assert open_descriptors() <= before
 
 
@@ -177,7 +177,7 @@ def test_asking_is_cheap(watched: Watch) -> None:
 
 
 def test_an_error_of_the_look_out_is_news_and_no_error_of_its_own(store: Store) -> None:
-    watch = store.watch()
+    watch = store.watch_work()
     watch._connection.close()  # type: ignore[attr-defined]
     assert watch.changed()
     assert watch.changed()
@@ -188,4 +188,4 @@ def test_a_look_out_on_a_file_that_is_no_database_is_one_of_our_errors(store: St
     store.close()
     database_path.write_bytes(b"once upon a time " * 1000)
     with pytest.raises(DatabaseUnusableError, match="not a SQLite database"):
-        store.database.watch()
+        store.database.watch_work()

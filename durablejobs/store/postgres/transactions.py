@@ -1,0 +1,146 @@
+"""A transaction that writes: begun and ended in one round trip each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ...errors import CommitUnknownError, DatabaseUnusableError
+from ..hot import driver_of
+from .connecting import DriverConnection
+from .driver_errors import first_line, postgres_error, translate
+
+# Set in each transaction and not in the session: a pooler gives each transaction another session. The server's time
+# comes along, so that learning it costs nothing.
+_CLOCK: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_UTC: Final = "set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true)"
+
+BEGIN_READING: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {_CLOCK}, {_UTC}"
+"""One snapshot for all statements, as in SQLite."""
+
+STATEMENT_TIMEOUT: Final = 60
+"""Seconds for a statement, and for a pause between two of a transaction: a stopped process keeps no lock for ever."""
+
+
+def begin_writing(busy_timeout: float) -> str:
+    """Return the statements that begin a transaction that writes.
+
+    Read committed, whatever the default: the statements are written for it. `synchronous_commit` off, the default on
+    some servers, would lose acknowledged jobs; stronger than on is left as it is.
+    """
+    lock_timeout = max(1, int(busy_timeout * 1000))
+    return (
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; "
+        f"SELECT {_CLOCK}, {_UTC}, "
+        "set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
+        "WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), "
+        f"set_config('lock_timeout', '{lock_timeout}', true), "
+        f"set_config('statement_timeout', '{STATEMENT_TIMEOUT}s', true), "
+        f"set_config('idle_in_transaction_session_timeout', '{STATEMENT_TIMEOUT}s', true)"
+    )
+
+
+class WriteTransaction:
+    """A context manager: leaving it commits, an exception rolls back. See `PostgresDatabase.write`."""
+
+    __slots__ = ("_begin", "_busy_timeout", "_connection", "_driver", "_location")
+
+    def __init__(self, begin: Callable[[], Connection], location: str, busy_timeout: float) -> None:
+        self._begin = begin
+        self._location = location
+        self._busy_timeout = busy_timeout
+        self._connection: Connection
+        self._driver: DriverConnection
+
+    def __enter__(self) -> Connection:
+        try:
+            self._connection = self._begin()
+        except Exception as error:
+            self._raise_translated(error)
+            raise
+        self._driver = driver_of(self._connection)
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.commit()
+        else:
+            self.roll_back()
+            self._raise_translated(error)
+
+    def commit(self) -> None:
+        """Commit, and give the connection back."""
+        try:
+            self._commit()
+        finally:
+            self._connection.close()
+
+    def roll_back(self) -> None:
+        """Undo everything, and give the connection back."""
+        try:
+            self._roll_back()
+        finally:
+            self._connection.close()
+
+    def _commit(self) -> None:
+        if self._driver.info.transaction_status is TransactionStatus.INERROR:
+            # The server would answer COMMIT with a rollback, and the driver would not complain.
+            self._roll_back()
+            raise DatabaseUnusableError(self._location, "a statement had failed; nothing was stored")
+        try:
+            self._driver.commit()
+            if self._connection.in_transaction():  # SQLAlchemy's own notion, begun by its first statement
+                self._connection.commit()
+        except BaseException as error:
+            is_unknown = self._driver.closed
+            self._roll_back()
+            cause = postgres_error(error)
+            if cause is not None and is_unknown:  # the answer is lost, not necessarily the commit
+                raise CommitUnknownError(self._location, first_line(cause)) from error
+            self._raise_translated(error)
+            raise
+
+    def _roll_back(self) -> None:
+        """Leave nothing open; a connection that cannot even roll back is thrown away."""
+        try:
+            self._driver.rollback()
+            self._connection.rollback()
+        except (DBAPIError, psycopg.Error):
+            self._connection.invalidate()
+        if self._driver.closed:
+            self._connection.invalidate()
+
+    def _raise_translated(self, error: BaseException) -> None:
+        translated = translate(error, self._location, self._busy_timeout)
+        if translated is not None:
+            raise translated from error
+
+
+class LentTransaction(WriteTransaction):
+    """A transaction whose connection is lent to a handler."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Connection:
+        connection = super().__enter__()
+        # The handler may take its time, and long statements are its own business. A handler that hangs keeps locks
+        # only on its own rows and on what it has written.
+        self._driver.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+        return connection
+
+    def belongs_to(self, thread: int) -> None:
+        """Nothing depends on the thread: each transaction has a connection of its own."""
+
+    def forbid_end(self, tell: Callable[[str], None]) -> None:
+        """PostgreSQL cannot refuse a COMMIT; `_Guard` sees those that come through SQLAlchemy."""
+
+    def allow_end(self) -> None:
+        """Nothing was forbidden."""
