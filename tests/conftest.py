@@ -90,9 +90,9 @@ def _is_about_sqlite(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
+def postgres_server(testrun_uid: str) -> Iterator[str]:
     """The URL of a PostgreSQL server's administrator."""
-    with postgres.server() as url:
+    with postgres.server(testrun_uid) as url:
         yield url
 
 

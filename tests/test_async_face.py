@@ -122,7 +122,7 @@ async def test_many_at_once_share_commits(
 
     def store_all(group: Sequence[NewJob]) -> list[tuple[int, bool]]:
         groups.append(len(group))
-        return jobs._store._insert_group(group)
+        return jobs._store.database.insert_group(group)
 
     monkeypatch.setattr(inserts, "_store_all", store_all)
     writer.execute("BEGIN IMMEDIATE")

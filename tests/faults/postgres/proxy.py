@@ -243,6 +243,7 @@ class _Link:
         self._trap: Trap | None = None
         """The trap that waits for the end of the answer."""
         self._is_silent = True
+        self._is_closed = False
         if not is_silent:
             self.set_silent(False)
 
@@ -266,10 +267,15 @@ class _Link:
 
     def reset(self) -> None:
         """End both sides at once; the client sees a reset."""
+        if self._is_closed:
+            return
         self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._close()
 
     def _close(self) -> None:
+        if self._is_closed:  # by the other end, a moment before
+            return
+        self._is_closed = True
         for end in (self._client, self._server):
             self._proxy.unwatch(end)
             end.close()
@@ -299,6 +305,8 @@ class _Link:
     # From the client
 
     def _hear_client(self) -> None:
+        if self._is_closed:
+            return
         data = self._receive(self._client)
         if not data:
             self._close()
@@ -383,6 +391,8 @@ class _Link:
     # From the server
 
     def _hear_server(self) -> None:
+        if self._is_closed:
+            return
         data = self._receive(self._server)
         if self._trap is None:
             self._answers.append((self._proxy.release_at(), data))
