@@ -350,8 +350,8 @@ SCENARIOS: Final = (
             f"{_SCENARIOS}::test_a_worker_that_gets_no_thread_ends_and_its_jobs_wait_for_the_next",
             f"{_SCENARIOS}::test_the_command_says_in_one_line_that_the_system_gives_no_more_threads",
         ),
-        "A worker without room for another thread ends at its start; the refusal is played by the test, for root has no "
-        "such limit",
+        "A worker without room for another thread ends at its start; the refusal is played by the test, for root has "
+        "no such limit",
     ),
     Fault(
         "F35",
