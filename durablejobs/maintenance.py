@@ -99,18 +99,28 @@ def finished_before(retention: Retention, now: datetime) -> dict[Status, datetim
     }
 
 
+FOLD_EVERY: Final = 10.0
+"""Seconds between two times that a worker adds up the parts of the counts."""
+
+
 class Pruner:
-    """Deletes old finished jobs, one small batch at a time, so that no claim waits long for the write lock."""
+    """Deletes old finished jobs, one small batch at a time, so that no claim waits long for the write lock.
+
+    Adds up the parts of the counts of ended jobs too.
+    """
 
     def __init__(self, store: Store, retention: Retention, interval: float, clock: Clock) -> None:
         self._store = store
         self._retention = retention
         self._interval = interval
         self._clock = clock
-        self._next_look = clock.monotonic()
+        self._next_look = self._next_fold = clock.monotonic()
 
     def run(self) -> int:
         """Delete one batch if it is time; return how many jobs. More to do is done in the next call."""
+        if self._clock.monotonic() >= self._next_fold:
+            self._next_fold = self._clock.monotonic() + FOLD_EVERY
+            self._store.fold_counts()
         if self._clock.monotonic() < self._next_look:
             return 0
         pruned = self._store.prune(finished_before(self._retention, self._clock.now()))

@@ -14,7 +14,13 @@ from .clock import Clock
 from .config import WorkerConfig
 from .doctor.examination import examine_surroundings
 from .doctor.log_alarm import LogAlarm
-from .errors import CommitUnknownError, DatabaseError, DatabaseReplacedError, DurableJobsError
+from .errors import (
+    CommitUnknownError,
+    DatabaseError,
+    DatabaseReplacedError,
+    DatabaseUnreachableError,
+    DurableJobsError,
+)
 from .events import Listeners
 from .executor import Executor
 from .heartbeat import Heartbeat
@@ -114,7 +120,7 @@ class Worker:
 
         Raises `DatabaseReplacedError` when the file disappears, the last `DatabaseError` when the database cannot be
         written for the length of a lease (then the leases are over anyway), and `ChildStartError` when child
-        processes cannot be started.
+        processes cannot be started. A PostgreSQL server that is out of reach does not end it: it waits for it.
         """
         self._store.open()
         self._store.publish_redactions(self._executor.redactions())
@@ -322,7 +328,11 @@ class Worker:
         self._isolation.ended(job_ids)
 
     def _persist(self, act: Callable[[], object]) -> None:
-        """Do it, and do it again while the database reports errors: what has been run is kept until it is stored."""
+        """Do it, and do it again while the database reports errors: what has been run is kept until it is stored.
+
+        A server that is out of reach is no reason to die: jobs run on, and the claim tokens tell afterwards what was
+        lost. Only a worker that has been asked to stop gives up on it, as on every other error, after a lease.
+        """
         give_up = self._clock.monotonic() + self._config.lease
         pause = 0.1
         while True:
@@ -335,6 +345,8 @@ class Worker:
                 self._must_reconcile = True
                 if isinstance(error, CommitUnknownError):
                     log.warning("%s; looking again", error)
+                if isinstance(error, DatabaseUnreachableError) and not self._stop_requests:
+                    give_up = self._clock.monotonic() + pause + self._config.lease
                 if self._clock.monotonic() + pause > give_up or self._stop_requests > 1:
                     raise
                 log.error("%s; trying again in %.1f s", error, pause)

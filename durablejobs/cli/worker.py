@@ -103,7 +103,7 @@ def worker(app: str | None, database: str | None, verbose: bool, quiet: bool, **
         raise click.UsageError("--reload is for one worker, not for --processes", click.get_current_context())
     if processes > 1 and not supervised:
         with _logging(verbose, quiet):
-            return _supervise(processes, config)
+            return _supervise(processes, config, database)
     if reload:
         return reloading(lambda watch: _work(app, database, config, verbose, quiet, supervised, watch))
     return _work(app, database, config, verbose, quiet, supervised)
@@ -144,16 +144,32 @@ def _processes(given: int | None) -> int:
     return checked_integer(read_settings().get("processes", 1) if given is None else given, "processes", 1, 1000)
 
 
-def _supervise(processes: int, config: WorkerConfig) -> int:
+def _supervise(processes: int, config: WorkerConfig, database: str | None) -> int:
     """Start this command so many times, and look after it."""
     if not hasattr(os, "fork"):
         raise Refusal("--processes needs a POSIX system; start several workers instead", ExitCode.USAGE)
 
+    arguments = sys.argv[1:]
+    if database is not None and "://" in database:  # a URL may hold a password, and everybody reads argument lists
+        os.environ["DURABLEJOBS_DB"] = database
+        arguments = _without_database(arguments)
+
     def command(number: int) -> list[str]:
         name = [] if config.name is None else ["--name", f"{config.name}:{number}"]
-        return [sys.executable, "-m", "durablejobs", *sys.argv[1:], *name, "--supervised"]
+        return [sys.executable, "-m", "durablejobs", *arguments, *name, "--supervised"]
 
     return Supervisor(command, processes, config.max_jobs is not None and not config.burst).run()
+
+
+def _without_database(arguments: list[str]) -> list[str]:
+    kept: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--db":
+            next(remaining, None)
+        elif not argument.startswith("--db="):
+            kept.append(argument)
+    return kept
 
 
 def _config(options: dict[str, Any]) -> WorkerConfig:

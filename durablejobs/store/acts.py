@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, case, delete, exists, func, literal, or_, select, text, update
+from sqlalchemy import Connection, Update, and_, case, delete, exists, func, literal, or_, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from ..jobs import JobFilter
 from ..statuses import FINAL, LIVE, Status
+from .hot import is_postgres
 from .moments import Moment
 from .queries import matching
 from .tables import jobs, key_is_held
@@ -55,7 +57,7 @@ def retry(connection: Connection, ids: Sequence[int], now: datetime) -> list[int
     """
     retried = []
     for job_id in ids:  # one by one: two of them may have the same unique key
-        changed = connection.execute(
+        retrying = (
             update(jobs)
             .where(jobs.c.id == job_id, jobs.c.status.in_(RETRYABLE), ~_key_is_taken)
             .values(
@@ -70,9 +72,20 @@ def retry(connection: Connection, ids: Sequence[int], now: datetime) -> list[int
                 finished_at=None,
             )
         )
-        if changed.rowcount:
+        if _changes_one(connection, retrying):
             retried.append(job_id)
     return retried
+
+
+def _changes_one(connection: Connection, statement: Update) -> bool:
+    """Return whether it has changed a row; the unique index may refuse what was free a moment ago."""
+    if not is_postgres(connection):  # nobody else writes between the look and the update
+        return connection.execute(statement).rowcount == 1
+    try:
+        with connection.begin_nested():
+            return connection.execute(statement).rowcount == 1
+    except IntegrityError:
+        return False
 
 
 def delete_jobs(connection: Connection, ids: Sequence[int]) -> list[int]:

@@ -157,6 +157,10 @@ class Database(Protocol):
         """Make a sound copy meanwhile; `advance` is told of the parts done and of all. Raises `BackupError`."""
         ...
 
+    def fold_counts(self) -> None:
+        """Add up what the counts of ended jobs are kept in parts of."""
+        ...
+
     def journal_mode(self) -> str:
         """Return how the database keeps its journal."""
         ...

@@ -9,12 +9,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, false, func, insert, or_, select, update
 
 from ..jobs import QueueState
 from ..statuses import Status
 from .claims import IS_RUNNING
-from .hot import HotStatement
+from .hot import HotStatement, is_postgres
 from .queries import live_counts
 from .tables import job_queues, jobs
 
@@ -22,10 +22,14 @@ _is_paused = job_queues.c.paused_at.is_not(None) & or_(
     job_queues.c.paused_until.is_(None), job_queues.c.paused_until > bindparam("now")
 )
 
-# Locked where writers are many (SQLite has one, and leaves the clause out): two workers that count at once would
-# both find the last free place.
-RULES: Final = HotStatement(
-    select(job_queues.c.name, _is_paused.label("is_paused"), job_queues.c.max_running).with_for_update()
+RULES: Final = HotStatement(select(job_queues.c.name, _is_paused.label("is_paused"), job_queues.c.max_running))
+# Where writers are many, two workers that count at once would both find the last free place: so who is about to count
+# holds the rows of the limited queues until its commit, and only those, always in one order.
+_LIMITED_AND_LOCKED: Final = HotStatement(
+    select(job_queues.c.name)
+    .where(job_queues.c.max_running.is_not(None), ~func.coalesce(_is_paused, false()))
+    .order_by(job_queues.c.name)
+    .with_for_update()
 )
 RUNNING: Final = HotStatement(
     select(func.count()).select_from(jobs).where(IS_RUNNING, jobs.c.queue == bindparam("queue"))
@@ -35,7 +39,10 @@ RUNNING: Final = HotStatement(
 def rooms(connection: Connection, now: str) -> dict[str, int]:
     """Return how many more jobs of each queue may run; what is not in it has no limit, what is paused has no room."""
     found = {}
-    for name, is_paused, max_running in RULES.run(connection, {"now": now}).fetchall():
+    rules = RULES.run(connection, {"now": now}).fetchall()
+    if is_postgres(connection) and any(max_running is not None and not paused for _, paused, max_running in rules):
+        _LIMITED_AND_LOCKED.run(connection, {"now": now})
+    for name, is_paused, max_running in rules:
         if is_paused:
             found[name] = 0
         elif max_running is not None:

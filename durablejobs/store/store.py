@@ -500,6 +500,11 @@ class Store:
         with self._write() as connection:
             return acts.prune(connection, finished_before)
 
+    def fold_counts(self) -> None:
+        """Add up the parts of the counts of ended jobs, where they are kept in parts."""
+        self.open()
+        self.database.fold_counts()
+
     def count_prunable(self, finished_before: dict[Status, datetime]) -> int:
         """Return how many jobs `prune` would delete in all."""
         with self._read() as connection:

@@ -30,6 +30,7 @@ from ..presence import LockFile
 from . import inserts
 from .address import address_of
 from .connecting import DriverConnection, connect
+from .counts import fold
 from .driver_errors import translate
 from .listening import Asking, Listener
 from .seats import lock_file_of
@@ -173,6 +174,11 @@ class PostgresDatabase:
     def back_up(self, target: Path, replace: bool, advance: Callable[[int, int], None]) -> None:  # noqa: ARG002
         """Refuse: the server has its own tools for that."""
         raise BackupError(str(target), "jobs in PostgreSQL are backed up with the server's tools, pg_dump for example")
+
+    def fold_counts(self) -> None:
+        """Add up the parts that transactions have written."""
+        with self.write() as connection:
+            fold(connection, self.schema)
 
     def journal_mode(self) -> str:
         """Return what the write-ahead log of a server is called."""

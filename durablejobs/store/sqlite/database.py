@@ -222,6 +222,9 @@ class SqliteDatabase:
         with self.translated_errors():
             backup.back_up(self.path, target, replace, advance)
 
+    def fold_counts(self) -> None:
+        """Nothing to do: with one writer each count is one row."""
+
     def journal_mode(self) -> str:
         """Return `wal`, or the mode that somebody has set instead."""
         with self.translated_errors():
