@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 import pytest
-from click.testing import CliRunner
+
+from durablejobs import WorkerConfig
 
 URL = "postgresql://shop:secret@db.example/shop"
 
@@ -29,7 +30,7 @@ def test_no_argument_list_of_a_worker_holds_the_url(given: list[str], monkeypatc
     monkeypatch.setenv("DURABLEJOBS_DB", "")  # so that it is as before afterwards
     monkeypatch.setattr(module, "Supervisor", NoSupervisor)
     monkeypatch.setattr(sys, "argv", ["durablejobs", "worker", *arguments])
-    CliRunner().invoke(module.worker, arguments, standalone_mode=False, catch_exceptions=False)
+    module._supervise(2, WorkerConfig(), URL)
     [command] = commands
     assert command[3:] == ["worker", "--processes", "2", "--queues", "mail", "--supervised"]
     assert os.environ["DURABLEJOBS_DB"] == URL
