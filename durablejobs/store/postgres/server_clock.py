@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ...clock import MomentWriter
+from ...errors import DatabaseError
 
 _STALE_AFTER: Final = 60 * 10**9
 """Nanoseconds; two monotonic clocks part by less than a hundredth of a second in a minute."""
@@ -27,6 +29,7 @@ class ServerClock:
     def __init__(self, ask: Callable[[], None]) -> None:
         self._ask = ask
         self._write = MomentWriter()
+        self._asked_at = 0
         self._learned: tuple[int, int] | None = None
         """The server's time in microseconds since 1970, and when that was by our monotonic clock in nanoseconds."""
 
@@ -41,8 +44,12 @@ class ServerClock:
         self._learned = microseconds, now
 
     def _microseconds(self) -> int:
-        if self._learned is None or time.monotonic_ns() - self._learned[1] > _STALE_AFTER:
+        if self._learned is None:
             self._ask()
+        elif time.monotonic_ns() - max(self._learned[1], self._asked_at) > _STALE_AFTER:
+            self._asked_at = time.monotonic_ns()
+            with suppress(DatabaseError):  # out of reach: this machine's monotonic clock goes on counting
+                self._ask()
         assert self._learned is not None
         then, at = self._learned
         return then + (time.monotonic_ns() - at) // 1000
