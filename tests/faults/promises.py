@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from durablejobs.store.hot import DIALECT
+from durablejobs.store.hot import SQLITE
 from durablejobs.store.soundness import RULES
 
 RULES_AS_SQL: Final = [
     (
         f"{rule.promise}: {rule.text}",
-        str(rule.offenders.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})),
+        str(rule.offenders.compile(dialect=SQLITE, compile_kwargs={"literal_binds": True})),
     )
     for rule in RULES
 ]
