@@ -147,12 +147,20 @@ class PeopleAndWorkers(RuleBasedStateMachine):
     @rule()
     def prune(self) -> None:
         """As `durablejobs prune --status cancelled --older-than 0` does."""
+        known = {job.id for job in self.jobs.list_jobs(limit=10_000)}
         now = self.jobs.list_jobs(JobFilter(statuses=(Status.CANCELLED,)), limit=1000)
         if now:
             before = max(job.finished_at for job in now if job.finished_at) + timedelta(microseconds=1)
             self.jobs._store.prune({Status.CANCELLED: before})
-            left = {job.id for job in self.jobs.list_jobs(limit=10_000)}
-            self.deleted |= {job.id for job in now} - left
+            # Among them may be one that had ended before that moment, and whose ending was committed only now.
+            gone = known - {job.id for job in self.jobs.list_jobs(limit=10_000)}
+            assert {self._last_status(job_id) for job_id in gone} <= {"cancelled"}
+            self.deleted |= gone
+
+    def _last_status(self, job_id: int) -> str:
+        with closing(sqlite3.connect(self.path)) as connection:
+            last = "SELECT after FROM changes WHERE job = ? ORDER BY rowid DESC LIMIT 1"
+            return str(connection.execute(last, [job_id]).fetchone()[0])
 
     def teardown(self) -> None:
         """Let the workers finish, and look at everything that has happened."""
