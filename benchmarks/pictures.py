@@ -9,17 +9,25 @@ from typing import Any
 OURS, LIMIT, OTHERS, NOT_KEEPING = "#1f6feb", "#57606a", "#9fb3c8", "#e0b070"
 
 
-def draw(results: dict[str, Any], directory: Path) -> list[str]:
-    """Draw what was measured; return the names of the pictures. Without matplotlib: none."""
+def pyplot() -> Any | None:
+    """Return matplotlib's pyplot in the style of all our pictures; None without matplotlib."""
     try:
         import matplotlib as mpl
     except ImportError:
-        return []
+        return None
     mpl.use("Agg")
     mpl.rcParams.update({"svg.hashsalt": "durablejobs", "font.size": 10, "axes.spines.top": False})
     mpl.rcParams["axes.spines.right"] = False
     import matplotlib.pyplot as plt
 
+    return plt
+
+
+def draw(results: dict[str, Any], directory: Path) -> list[str]:
+    """Draw what was measured; return the names of the pictures. Without matplotlib: none."""
+    plt = pyplot()
+    if plt is None:
+        return []
     series = results["series"]
     chosen = {"throughput": "peers", "latency": "latencies", "history": "history", "workers": "workers"}
     drawn = []

@@ -168,7 +168,8 @@ class Worker:
         self._heartbeat = Heartbeat(self._store, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck)
         self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)
         self._pruner = Pruner(self._store, config.retention, config.prune_interval, self._clock)
-        self._log_alarm = LogAlarm(self._store.location, self._clock)
+        path = self._store.database.path
+        self._log_alarm = LogAlarm(str(path), self._clock) if path is not None else None
         self._next_rescue = self._clock.monotonic()
         self._lanes.start()
         self._watchdog.start()
@@ -360,7 +361,8 @@ class Worker:
             return
         self._next_rescue = self._clock.monotonic() + RESCUE_EVERY
         self._lanes.look()
-        self._log_alarm.look()
+        if self._log_alarm is not None:
+            self._log_alarm.look()
         try:
             self._heed()
             self._stop_cancelled()

@@ -38,6 +38,10 @@ def note(event: str, job: CurrentJob) -> None:
 @jobs.middleware
 def noted(job: CurrentJob) -> Iterator[None]:
     note("began", job)
+    if "leaks" in PLANTED:
+        # In every run, and so much that a few show: a busy machine gives the watched worker no more in a short soak.
+        _leaked.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(8))
+        _leaked.append(bytearray(os.urandom(1024) * 1024))
     try:
         yield
     except BaseException:
@@ -48,8 +52,6 @@ def noted(job: CurrentJob) -> Iterator[None]:
 
 @jobs.handler
 def fast(key: str) -> str:
-    if "leaks" in PLANTED:
-        _leaked.extend((bytearray(os.urandom(1024) * 1024), os.open(os.devnull, os.O_RDONLY)))
     return key
 
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from ..pictures import LIMIT, OTHERS, OURS
+from ..pictures import LIMIT, OTHERS, OURS, pyplot
 
 _WARM: Final = "#c2410c"
 
 
 def draw(results: dict[str, Any], directory: Path, name: str) -> list[str]:
     """Draw what was measured; return the names of the pictures. Without matplotlib: none."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
+    plt = pyplot()
+    if plt is None:
         return []
-    mpl.use("Agg")
-    mpl.rcParams.update({"svg.hashsalt": "durablejobs", "font.size": 10, "axes.spines.top": False})
-    mpl.rcParams["axes.spines.right"] = False
-    import matplotlib.pyplot as plt
-
     plot = plt.figure(figsize=(8, 8), layout="constrained")
     (memory, handles), (sizes, queue), (waits, margins) = plot.subplots(3, 2)
     _lines(memory, results, {"worker memory MB": "worker", "client memory MB": "client"}, "resident memory, MB")

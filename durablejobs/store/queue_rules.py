@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, false, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, false, func, or_, select, update
 
 from ..jobs import QueueState
 from ..statuses import Status
@@ -17,6 +17,7 @@ from .claims import IS_RUNNING
 from .hot import HotStatement, is_postgres
 from .queries import live_counts
 from .tables import job_queues, jobs
+from .upserts import upsert
 
 _is_paused = job_queues.c.paused_at.is_not(None) & or_(
     job_queues.c.paused_until.is_(None), job_queues.c.paused_until > bindparam("now")
@@ -74,9 +75,7 @@ def limit(connection: Connection, queue: str, max_running: int | None) -> None:
 
 
 def _set(connection: Connection, queue: str, **columns: datetime | str | int | None) -> None:
-    is_there = exists().where(job_queues.c.name == queue)
-    connection.execute(insert(job_queues).from_select(["name"], select(bindparam("new", queue)).where(~is_there)))
-    connection.execute(update(job_queues).where(job_queues.c.name == queue).values(columns))
+    upsert(connection, job_queues, {"name": queue}, columns)
 
 
 def _forget_without_rule(connection: Connection, queue: str) -> None:

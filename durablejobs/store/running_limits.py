@@ -21,7 +21,6 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
-    insert,
     literal_column,
     select,
     update,
@@ -41,6 +40,7 @@ from .claims import (
 )
 from .hot import HotStatement, is_postgres, schema_of
 from .tables import job_handlers, jobs
+from .upserts import upsert
 
 _MOST_ROUNDS: Final = 10
 """Looks of a claim for jobs that were put in without the key they need, each at `LOOKED_AT` jobs."""
@@ -198,13 +198,10 @@ PublishedLimit = tuple[int | None, str | None]
 
 def publish(connection: Connection, limits: Mapping[str, PublishedLimit]) -> None:
     """Note the limits of handlers."""
-    for handler, (max_running, template) in limits.items():
-        values = {"max_running": max_running, "running_key": template}
-        is_known = connection.execute(
-            update(job_handlers).where(job_handlers.c.handler == handler).values(values)
-        ).rowcount
-        if not is_known:
-            connection.execute(insert(job_handlers).values(handler=handler, **values))
+    for handler, (max_running, template) in sorted(
+        limits.items()
+    ):  # in one order: two workers wait, and lock in no circle
+        upsert(connection, job_handlers, {"handler": handler}, {"max_running": max_running, "running_key": template})
 
 
 def published(connection: Connection) -> dict[str, PublishedLimit]:

@@ -431,8 +431,9 @@ def test_the_rows_are_what_the_model_says() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_rows_are_what_the_model_says_for_long() -> None:
-    run_state_machine_as_test(Jobs, settings=settings(BRIEF, max_examples=200, stateful_step_count=60))
+    run_state_machine_as_test(Jobs, settings=settings(BRIEF, max_examples=400, stateful_step_count=60))
 
 
 # A checker that cannot fail proves nothing: one with a planted bug in the store

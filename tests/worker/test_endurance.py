@@ -153,6 +153,7 @@ def test_workers_that_are_paused_for_longer_than_their_lease_do_no_harm(
     with trouble.going_on():
         _enqueue_in_batches(queue, 6000, 0.02)
         queue.wait_until_all_ended(within=300)
+    paused = {pid for pid, _ in trouble.harmed}
     assert all(worker.is_alive for worker in trouble.workers)
     reports = [worker.stop() for worker in trouble.workers]
     _check_that_all_is_in_order(queue, 6000)
@@ -166,6 +167,8 @@ def test_workers_that_are_paused_for_longer_than_their_lease_do_no_harm(
     called_again = Counter(call.pid for calls in repeated.values() for call in calls)
     for worker, report in zip(trouble.workers, reports, strict=True):
         assert report["lost"] <= called_again[worker.pid]
+    for calls in repeated.values():
+        assert {call.pid for call in calls} & paused
 
 
 def test_workers_that_are_killed_and_paused_while_jobs_fail_and_snooze_end_every_job(queue: Queue) -> None:

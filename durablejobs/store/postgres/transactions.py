@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final
 
 import psycopg
@@ -13,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ...errors import CommitUnknownError, DatabaseUnusableError
 from ..hot import driver_of
-from .connecting import DriverConnection
+from ..transaction import Transaction
 from .driver_errors import first_line, postgres_error, translate
 
 # Set in each transaction and not in the session: a pooler gives each transaction another session. The server's time
@@ -46,17 +45,15 @@ def begin_writing(busy_timeout: float) -> str:
     )
 
 
-class WriteTransaction:
-    """A context manager: leaving it commits, an exception rolls back. See `PostgresDatabase.write`."""
+class WriteTransaction(Transaction):
+    """See `PostgresDatabase.write`."""
 
-    __slots__ = ("_begin", "_busy_timeout", "_connection", "_driver", "_location")
+    __slots__ = ("_begin", "_busy_timeout", "_location")
 
     def __init__(self, begin: Callable[[], Connection], location: str, busy_timeout: float) -> None:
         self._begin = begin
         self._location = location
         self._busy_timeout = busy_timeout
-        self._connection: Connection
-        self._driver: DriverConnection
 
     def __enter__(self) -> Connection:
         try:
@@ -66,29 +63,6 @@ class WriteTransaction:
             raise
         self._driver = driver_of(self._connection)
         return self._connection
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.commit()
-        else:
-            self.roll_back()
-            self._raise_translated(error)
-
-    def commit(self) -> None:
-        """Commit, and give the connection back."""
-        try:
-            self._commit()
-        finally:
-            self._connection.close()
-
-    def roll_back(self) -> None:
-        """Undo everything, and give the connection back."""
-        try:
-            self._roll_back()
-        finally:
-            self._connection.close()
 
     def _commit(self) -> None:
         if self._driver.info.transaction_status is TransactionStatus.INERROR:
@@ -109,7 +83,6 @@ class WriteTransaction:
             raise
 
     def _roll_back(self) -> None:
-        """Leave nothing open; a connection that cannot even roll back is thrown away."""
         try:
             self._driver.rollback()
             self._connection.rollback()
@@ -117,6 +90,9 @@ class WriteTransaction:
             self._connection.invalidate()
         if self._driver.closed:
             self._connection.invalidate()
+
+    def _release(self) -> None:
+        self._connection.close()
 
     def _raise_translated(self, error: BaseException) -> None:
         translated = translate(error, self._location, self._busy_timeout)

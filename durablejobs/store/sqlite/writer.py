@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import CommitUnknownError, DatabaseBusyError
 from ..hot import driver_of
+from ..transaction import Transaction
 from .driver_errors import primary_code, sqlite_error, translate
 from .files import lock_file_of
 from .gate import Gate
@@ -133,19 +133,14 @@ class Writer:
                 connection.close()
 
 
-class WriteTransaction:
-    """A context manager: leaving it commits, an exception rolls back. See `SqliteDatabase.write`.
+class WriteTransaction(Transaction):
+    """See `SqliteDatabase.write`."""
 
-    A class and not a generator, because it is on the way of every single enqueue.
-    """
-
-    __slots__ = ("_connection", "_driver", "_gate", "_writer")
+    __slots__ = ("_gate", "_writer")
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._gate: Gate
-        self._connection: Connection
-        self._driver: sqlite3.Connection
 
     def __enter__(self) -> Connection:
         self._gate = self._writer.enter_gate()
@@ -159,29 +154,6 @@ class WriteTransaction:
             raise
         return self._connection
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.commit()
-        else:
-            self.roll_back()
-            self._raise_translated(error)
-
-    def commit(self) -> None:
-        """Commit, and let the next writer in."""
-        try:
-            self._commit()
-        finally:
-            self._gate.leave()
-
-    def roll_back(self) -> None:
-        """Undo everything, and let the next writer in."""
-        try:
-            self._roll_back()
-        finally:
-            self._gate.leave()
-
     def _commit(self) -> None:
         try:
             self._driver.commit()
@@ -194,12 +166,14 @@ class WriteTransaction:
         self._writer.check_identity()
 
     def _roll_back(self) -> None:
-        """Leave nothing open; a connection that cannot even roll back is thrown away."""
         try:
             self._driver.rollback()
             self._connection.rollback()
         except (SQLAlchemyError, sqlite3.Error):
             self._writer.discard()
+
+    def _release(self) -> None:
+        self._gate.leave()
 
     def _raise_translated(self, error: BaseException) -> None:
         translated = translate(error, self._writer.location, self._writer.busy_timeout)
