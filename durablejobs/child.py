@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -29,7 +29,7 @@ from .executor import Executor
 from .failures import safe_text
 from .interrupts import Guard, Interruption
 from .jobs import ClaimedJob, Notes
-from .journal import Journal
+from .journal import ChildJournal, Journal
 from .kept_log import kept_log
 from .outcomes import JobCancelled, JobTimeout
 from .registry import Mode
@@ -97,7 +97,7 @@ class Child:
         self._inbox: SimpleQueue[ClaimedJob | None] = SimpleQueue()
         self._running: ClaimedJob | None = None
         self._executor: Executor | None = None
-        self._journal = Journal(self._send_notes, SystemClock())
+        self._journal = ChildJournal(self._send_notes, SystemClock())
 
     def serve(self, make_executor: Callable[[Journal], Executor]) -> None:
         """Run jobs until the worker has no more."""
@@ -127,12 +127,11 @@ class Child:
         outcome = executor.run(job, partial(self._guard.call, job))
         self._running = None
         executor.cancellations.discard(job.id)
-        self._send_notes(self._journal.take([job]))
+        self._journal.end(job)
         self._link.send("ended", outcome_to_json(outcome))
 
-    def _send_notes(self, notes: Sequence[Notes]) -> None:
-        for each in notes:
-            self._link.send("notes", notes_to_json(each))
+    def _send_notes(self, notes: Notes) -> None:
+        self._link.send("notes", notes_to_json(notes))
 
     def _listen(self) -> None:
         while True:

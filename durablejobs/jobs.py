@@ -269,6 +269,8 @@ class Notes(NamedTuple):
     job: ClaimedJob
     progress: str | None
     lines: list[LogEntry]
+    may_be_written: bool = False
+    """Whether another process has been told the lines, and may have written the first of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,38 @@ class Journal:
             self._thread.join()
 
 
+class ChildJournal(Journal):
+    """The journal of a child process, which tells its notes to the worker; it runs one job at a time.
+
+    What the worker was told it writes a moment later, and not any more once a run has settled itself. So a run that
+    settles itself writes all its notes, but for the lines that the worker has written by then.
+    """
+
+    def __init__(self, send: Callable[[Notes], None], clock: Clock) -> None:
+        super().__init__(self._tell, clock)
+        self._send = send
+        self._told_progress: str | None = None
+        self._told_lines: list[LogEntry] = []
+
+    def peek(self, job: ClaimedJob) -> list[Notes]:
+        """Return all notes of this job's run, for it to settle itself."""
+        with self._writing:  # the pipe: it waits for no write lock
+            new = super().peek(job) or [Notes(job, None, [])]
+            progress = new[0].progress or self._told_progress
+            return [Notes(job, progress, self._told_lines + new[0].lines, may_be_written=True)]
+
+    def end(self, job: ClaimedJob) -> None:
+        """Tell what is left of this job's run, which has ended."""
+        self._tell(self.take([job]))
+        self._told_progress, self._told_lines = None, []
+
+    def _tell(self, notes: Sequence[Notes]) -> None:
+        for each in notes:
+            self._told_progress = each.progress or self._told_progress
+            self._told_lines += each.lines
+            self._send(each)
+
+
 def progress_text(done: Any, total: Any, message: Any) -> str:
     """Return a word about progress as JSON; what makes no sense in it is left out, not refused.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -13,8 +14,18 @@ import pytest
 from durablejobs import Clock, DurableJobs, Fail, LogLine, current_job
 from durablejobs.clock import SystemClock
 from durablejobs.jobs import Notes
-from durablejobs.journal import FIRST_LINES, LAST_LINES, LONGEST_LINE, LONGEST_MESSAGE, Journal, progress_text
+from durablejobs.journal import (
+    FIRST_LINES,
+    LAST_LINES,
+    LONGEST_LINE,
+    LONGEST_MESSAGE,
+    ChildJournal,
+    Journal,
+    progress_text,
+)
+from durablejobs.outcomes import Succeeded
 from durablejobs.store import Store
+from durablejobs.store.effects import JobTransaction
 
 from .conftest import Claim, Enqueue, Settle, Sql
 from .test_executor import claimed
@@ -384,3 +395,51 @@ def test_the_worker_leaves_logging_as_it_was(jobs: DurableJobs) -> None:
     before = list(logging.getLogger().handlers)
     jobs.work(burst=True, concurrency=1)
     assert logging.getLogger().handlers == before
+
+
+# In a child process
+
+
+def child_journal(told: list[Notes]) -> ChildJournal:
+    """Return a child's journal without its thread."""
+    journal = ChildJournal(told.append, SystemClock())
+    journal._thread = threading.current_thread()
+    return journal
+
+
+async def _settled(transaction: JobTransaction) -> bool:
+    return await transaction.settle(Succeeded(), 0)
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("worker_was_quick", [True, False])
+def test_a_child_that_settles_its_run_writes_all_that_the_worker_has_not(
+    store: Store, enqueue: Enqueue, claim: Claim, sql: Sql, worker_was_quick: bool
+) -> None:
+    enqueue()
+    [job] = claim()
+    told: list[Notes] = []
+    journal = child_journal(told)
+    journal.progress(job, 1, 2, "half-way")
+    journal.log(job, "info", "told")
+    journal.flush()
+    journal.log(job, "info", "not yet told")
+    if worker_was_quick:
+        store.write_notes(told)
+    transaction = store.transaction(job, last_notes=journal.peek)
+    with transaction:
+        pass
+    assert asyncio.run(_settled(transaction))
+    store.write_notes(told)  # the worker comes late
+    assert [line.message for line in store.log_of(1)] == ["told", "not yet told"]
+    assert '"half-way"' in sql("SELECT progress FROM jobs")[0]["progress"]
+
+
+def test_what_a_child_has_told_of_one_run_is_no_part_of_the_next() -> None:
+    told: list[Notes] = []
+    journal = child_journal(told)
+    journal.log(JOB, "info", "first")
+    journal.flush()
+    journal.end(JOB)
+    assert journal.peek(JOB) == [Notes(JOB, None, [], may_be_written=True)]
+    assert [line.message for notes in told for line in notes.lines] == ["first"]

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..jobs import JobFilter
 from ..statuses import FINAL, LIVE, Status
+from .claims import is_among
 from .hot import is_postgres
 from .moments import Moment
 from .queries import matching
@@ -119,7 +120,7 @@ def prune(connection: Connection, finished_before: dict[Status, datetime], most:
     )
     # Workers prune at the same time; each takes what no other has.
     ids = select(jobs.c.id).where(old).limit(most).with_for_update(skip_locked=True)
-    gone = connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    gone = connection.execute(delete(jobs).where(is_among(ids)))
     return gone.rowcount
 
 

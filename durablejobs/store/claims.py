@@ -47,10 +47,20 @@ IS_SCHEDULED: Final = jobs.c.status == literal_column("'scheduled'")
 IS_PENDING: Final = jobs.c.status == literal_column("'pending'")
 IS_RUNNING: Final = jobs.c.status == literal_column("'running'")
 
+
+def is_among(ids: Select[tuple[int]]) -> ColumnElement[bool]:
+    """Return the condition that a job is one of these, which are looked for once.
+
+    PostgreSQL's planner might ask an `IN (SELECT … LIMIT … FOR UPDATE SKIP LOCKED)` again for each row, and each time
+    it would lock others, far more than its limit. It never takes apart a common table expression that locks rows.
+    """
+    return jobs.c.id.in_(select(ids.cte("found", nesting=True).c.id))
+
+
 PROMOTE: Final = HotStatement(
     update(jobs)
     .where(
-        jobs.c.id.in_(
+        is_among(
             select(jobs.c.id)
             .where(IS_SCHEDULED, jobs.c.run_at <= bindparam("now"))
             .order_by(jobs.c.run_at)
@@ -216,8 +226,7 @@ def claim_statement(
     """Return the claim of the best jobs of so many queues: one statement, nothing slips in between.
 
     With a number of handlers it claims only theirs, or all but theirs. The last queues are limited, each to its room.
-    `locked` is for PostgreSQL. There the ids are an array: the planner might ask an `IN (SELECT …)` again for each
-    row, and each time it would lock others.
+    `locked` is for PostgreSQL. There the ids are an array, looked for once; `is_among` says why.
     """
     if locked:
         best = best_first_locked(queue_count, handler_count, are_excluded, limited_count)

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from ..jobs import LogLine, Notes
+from ..jobs import ClaimedJob, LogLine, Notes
 from .claims import IS_RUNNING
 from .hot import HotStatement
 from .json_text import JsonText
@@ -22,17 +22,32 @@ _PROGRESS: Final = HotStatement(
 _LINE: Final = HotStatement(
     insert(job_logs).values({name: bindparam(name) for name in ("job_id", "attempt", "at", "level", "message")})
 )
+# A run before this one, given back, may have had the same number of the attempt.
+_WRITTEN_LINES: Final = HotStatement(
+    select(func.count().label("lines")).where(
+        job_logs.c.job_id == bindparam("job"),
+        job_logs.c.attempt == bindparam("attempt"),
+        job_logs.c.at >= bindparam("first_at"),
+    )
+)
 
 
 def write_notes(connection: Connection, notes: Iterable[Notes]) -> None:
     """Write the notes of jobs that are still this worker's; those of others are dropped."""
-    for job, progress, lines in notes:
+    for job, progress, lines, may_be_written in notes:
         values = {"job": job.id, "token": job.claim_token, "progress": progress}
         if not _PROGRESS.run(connection, values).rowcount:
             continue
+        if may_be_written and lines:
+            lines = lines[_count_written(connection, job, lines[0].at) :]
         for at, level, message in lines:
             line = {"job_id": job.id, "attempt": job.attempt, "at": at, "level": level, "message": message}
             _LINE.run(connection, line)
+
+
+def _count_written(connection: Connection, job: ClaimedJob, first_at: str) -> int:
+    values = {"job": job.id, "attempt": job.attempt, "first_at": first_at}
+    return next(iter(_WRITTEN_LINES.run(connection, values)))[0]
 
 
 def log_of(connection: Connection, job_id: int) -> list[LogLine]:
