@@ -47,7 +47,8 @@ def write_notes(connection: Connection, notes: Iterable[Notes]) -> None:
 
 def _count_written(connection: Connection, job: ClaimedJob, first_at: str) -> int:
     values = {"job": job.id, "attempt": job.attempt, "first_at": first_at}
-    return next(iter(_WRITTEN_LINES.run(connection, values)))[0]
+    written: int = next(iter(_WRITTEN_LINES.run(connection, values)))[0]
+    return written
 
 
 def log_of(connection: Connection, job_id: int) -> list[LogLine]:
