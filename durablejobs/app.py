@@ -273,7 +273,10 @@ class DurableJobs:
 
     # The same for an event loop
 
-    aenqueue = in_thread(enqueue)
+    async def aenqueue(self, handler: str, /, *args: Any, **kwargs: Any) -> Job:
+        """Store a job from an event loop, which goes on meanwhile. See `Client.aenqueue`."""
+        return await self._client.aenqueue(handler, *args, **kwargs)
+
     aenqueue_many = in_thread(enqueue_many)
     acancel = in_thread(cancel)
     aretry = in_thread(retry)
@@ -426,7 +429,10 @@ class Handler(Generic[P, R]):
         """Store one job for each item, a list or tuple of args or a dict of kwargs, in one transaction."""
         return self._client().enqueue_many(self.name, items)
 
-    aenqueue = in_thread(enqueue)
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Store a job that calls this handler, from an event loop. See `Client.aenqueue`."""
+        return await self._client().aenqueue(self.name, *args, **kwargs)
+
     aenqueue_many = in_thread(enqueue_many)
 
     def using(self, **options: Any) -> Self:

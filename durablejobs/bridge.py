@@ -36,7 +36,7 @@ def in_thread(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
 
         context = contextvars.copy_context()
         work = functools.partial(context.run, verb, self, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+        return await asyncio.get_running_loop().run_in_executor(verb_threads(), work)
 
     call.__name__ = f"a{verb.__name__}"
     call.__qualname__ = f"{verb.__qualname__.rpartition('.')[0]}.{call.__name__}"
@@ -44,7 +44,8 @@ def in_thread(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
     return call
 
 
-def _threads() -> ThreadPoolExecutor:
+def verb_threads() -> ThreadPoolExecutor:
+    """Return the threads of this process in which verbs wait for the database on behalf of event loops."""
     global _pool
     with _pool_lock:
         if _pool is None:

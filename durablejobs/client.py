@@ -24,6 +24,7 @@ from .config import (
     checked_unique_key,
     parsed_job_id,
 )
+from .current import running_job
 from .errors import ArgumentsError, ConfigurationError, DuplicateJobError, JobNotFoundError
 from .events import EventName, Listeners
 from .jobs import EnqueuedBatch, Job, JobSource, NewJob, UniqueRule, Wish
@@ -205,6 +206,33 @@ class Client:
             self._tell("enqueued", job_id=job_id, handler=row.handler, queue=row.queue)
         return Job.just_stored(job_id, row, is_duplicate=False, source=self._source)
 
+    _enqueue_in_thread = in_thread(enqueue)
+
+    async def aenqueue(self, handler: str, /, *args: Any, **kwargs: Any) -> Job:
+        """`enqueue` for the event loop, which goes on meanwhile; the tasks of a loop share commits.
+
+        A task that is cancelled while it waits may have stored its job or not.
+        """
+        if not self._needs_nothing_but_a_row(handler):
+            return await self._enqueue_in_thread(handler, *args, **kwargs)
+        row = self.new_job(handler, args, kwargs, self._store.clock.now_text())
+        job_id, _ = await self._store.insert_for_loop(row)
+        return Job.just_stored(job_id, row, is_duplicate=False, source=self._source)
+
+    def _needs_nothing_but_a_row(self, handler: str) -> bool:
+        """Whether storing the row is all that there is to do: no other question to the database, no code of a user's.
+
+        Inside a job its own transaction is to be looked after: see `Gate.refuse_write_inside_write`.
+        """
+        return (
+            self._options.unique_key is None
+            and self._options.connection is None
+            and handler not in self._registry.redactions
+            and not self._listeners.want("enqueued")
+            and running_job() is None
+            and self._store.is_open
+        )
+
     def _publish_redaction(self, handler: str) -> None:
         """What must not be shown is known before the job can be seen."""
         redaction = self._registry.redactions.get(handler)
@@ -373,7 +401,6 @@ class Client:
 
     # The same for an event loop
 
-    aenqueue = in_thread(enqueue)
     aenqueue_many = in_thread(enqueue_many)
     acancel = in_thread(cancel)
     aretry = in_thread(retry)

@@ -114,25 +114,84 @@ async def test_the_loop_goes_on_while_the_database_is_busy(
     assert (await enqueuing).id == 1
 
 
-@in_a_loop
-async def test_many_at_once_share_commits(
-    jobs: DurableJobs, mail: Any, writer: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inserts, groups = jobs._store._inserts, []
+@pytest.fixture
+def groups(jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs each commit of enqueues has stored."""
+    sizes: list[int] = []
 
     def store_all(group: Sequence[NewJob]) -> list[tuple[int, bool]]:
-        groups.append(len(group))
+        sizes.append(len(group))
         return jobs._store.database.insert_group(group)
 
-    monkeypatch.setattr(inserts, "_store_all", store_all)
+    monkeypatch.setattr(jobs._store._inserts, "_store_all", store_all)
+    return sizes
+
+
+@in_a_loop
+async def test_tasks_of_a_loop_share_commits(jobs: DurableJobs, mail: Any, groups: list[int]) -> None:
+    await mail.aenqueue("the first")  # which opens the database
+
+    async def enqueue(number: int) -> None:
+        for _ in range(3):
+            await mail.aenqueue(str(number))
+
+    await asyncio.gather(*(enqueue(number) for number in range(100)))
+    assert groups == [1, 100, 100, 100]
+
+
+@in_a_loop
+async def test_calls_in_threads_share_commits(
+    jobs: DurableJobs, mail: Any, writer: sqlite3.Connection, groups: list[int]
+) -> None:
     writer.execute("BEGIN IMMEDIATE")
-    enqueuing = [asyncio.create_task(mail.aenqueue(str(number))) for number in range(100)]
-    while len(inserts._line) < THREADS - 1:  # one is on its way to the disk, the other threads have come after it
+    keyed = (mail.using(unique_key=str(number)) for number in range(100))  # which takes more than storing a row
+    enqueuing = [asyncio.create_task(each.aenqueue("a@b.c")) for each in keyed]
+    while len(jobs._store._inserts._line) < THREADS - 1:  # one is on its way to the disk, the others come after it
         await asyncio.sleep(0.001)
     writer.execute("ROLLBACK")
     assert len({job.id for job in await asyncio.gather(*enqueuing)}) == 100
     assert groups[0] == 1
     assert groups[1] >= THREADS - 1
+
+
+@in_a_loop
+async def test_an_error_of_one_reaches_nobody_else(jobs: DurableJobs, mail: Any, sql: Sql) -> None:
+    await mail.aenqueue("the first")
+    sql("CREATE TRIGGER bad BEFORE INSERT ON jobs WHEN NEW.args = '[\"bad\"]' BEGIN SELECT raise(ABORT, 'no'); END")
+    done = await asyncio.gather(*(mail.aenqueue(to) for to in ("good", "bad", "better")), return_exceptions=True)
+    assert [type(each).__name__ for each in done] == ["Job", "IntegrityError", "Job"]
+    assert [row["args"] for row in sql("SELECT args FROM jobs")] == ['["the first"]', '["good"]', '["better"]']
+
+
+@in_a_loop
+async def test_a_task_that_is_cancelled_in_the_line_stores_nothing_and_harms_nobody(
+    jobs: DurableJobs, mail: Any, writer: sqlite3.Connection, groups: list[int]
+) -> None:
+    await mail.aenqueue("the first")
+    writer.execute("BEGIN IMMEDIATE")
+    busy = asyncio.create_task(mail.aenqueue("busy"))
+    while len(groups) < 2:
+        await asyncio.sleep(0.001)
+    waiting = [asyncio.create_task(mail.aenqueue(to)) for to in ("cancelled", "stored")]
+    await asyncio.sleep(0)
+    busy.cancel()
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    writer.execute("ROLLBACK")
+    await waiting[1]
+    assert [job.args[0] for job in reversed(jobs.list_jobs())] == ["the first", "busy", "stored"]
+
+
+@in_a_loop
+async def test_each_loop_has_its_own_line(jobs: DurableJobs, mail: Any) -> None:
+    await mail.aenqueue("here")
+
+    def elsewhere() -> int:
+        job: Job = asyncio.run(mail.aenqueue("there"))
+        return job.id
+
+    there, here = await asyncio.gather(asyncio.to_thread(elsewhere), mail.aenqueue("here"))
+    assert {there, here.id} == {2, 3}
 
 
 @in_a_loop

@@ -96,6 +96,12 @@ class GroupCommit(Generic[Item, Result]):
             raise entry.error
         return entry.result  # type: ignore[return-value]
 
+    def store_together(self, items: Sequence[Item]) -> list[Result | Exception]:
+        """Store items that have come together already, in a transaction of their own; return what became of each."""
+        group: list[_Entry[Item, Result]] = [_Entry(item) for item in items]
+        self._store_group(group)
+        return [entry.result if entry.error is None else entry.error for entry in group]  # type: ignore[misc]
+
     def _lead(self, own: _Entry[Item, Result]) -> None:
         """Store the own item with those that wait, then hand the lead to the next in line."""
         group = [own]

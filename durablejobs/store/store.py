@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection
 
+from ..bridge import verb_threads
 from ..clock import Clock, from_text, to_text
 from ..config import DatabaseConfig
 from ..errors import CommitUnknownError, DuplicateJobError, IllegalActError, JobNotFoundError, QueueMovedError
@@ -58,6 +60,7 @@ from .workers import Registration, Vital
 
 if TYPE_CHECKING:  # imported where they are used: a command that enqueues one job has no use for them
     from .effects import JobTransaction
+    from .loop_commit import LoopCommit
     from .soundness import Checked
 
 
@@ -108,6 +111,12 @@ class Store:
             partial(CommitUnknownError, self.location),
             self.database.refuse_write_inside_write,
         )
+        self._loop_inserts: WeakKeyDictionary[Any, LoopCommit[NewJob, tuple[int, bool]]] = WeakKeyDictionary()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database was opened and found to be sound."""
+        return self._is_open
 
     @property
     def location(self) -> str:
@@ -170,6 +179,18 @@ class Store:
         """Store one job; return its id and True, or the id of the job that holds its unique key and False."""
         self.open()
         return self._inserts.store(job)
+
+    async def insert_for_loop(self, job: NewJob) -> tuple[int, bool]:
+        """Do the same for a task of the running event loop, when the database `is_open`; its tasks share commits."""
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
+        line = self._loop_inserts.get(loop)
+        if line is None:
+            from .loop_commit import LoopCommit
+
+            line = self._loop_inserts[loop] = LoopCommit(self._inserts.store_together, verb_threads)
+        return await line.store(job)
 
     def publish_redactions(self, redactions: Mapping[str, Redaction], given: Any = None) -> None:
         """Note what of handlers' arguments is hidden; in the user's transaction, where one is given."""
