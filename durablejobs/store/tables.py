@@ -6,8 +6,8 @@ more members builds a temporary table at every insert (twice the cost of the row
 a check is evaluated on an update only when it names a column that changes.
 
 The tables are the same in both databases. Some checks differ, because SQLite lets any value into any column and
-PostgreSQL does not. Triggers and the view are written in each one's own language: here for SQLite, in
-`postgres.objects` for PostgreSQL.
+PostgreSQL does not. Triggers and the view are written in each one's own language: here for SQLite, in the migration for
+PostgreSQL. What tables and indexes are told beside that in PostgreSQL is in `postgres.tables`.
 """
 
 from __future__ import annotations
@@ -190,20 +190,11 @@ jobs = Table(
         _YEARS.format("created_at"),
     ),
     sqlite_autoincrement=True,
-    postgresql_with={
-        # Room for the next version of a row on its own page: a lease that is extended writes no index.
-        "fillfactor": 80,
-        # Each job leaves two dead rows. Not a share of the table: ten million ended jobs must not let two million
-        # dead rows gather where the claims read.
-        "autovacuum_vacuum_scale_factor": "0.01",
-        "autovacuum_vacuum_threshold": 5000,
-        "autovacuum_analyze_scale_factor": "0.02",
-    },
 )
 
 
 def _only(condition: str) -> dict[str, Any]:
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+    return {"sqlite_where": text(condition)}  # in PostgreSQL, too: see `postgres.tables`
 
 
 # Partial indexes on live statuses only: a claim costs the same after ten million finished jobs.
