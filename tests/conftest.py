@@ -150,12 +150,13 @@ def sql(dialect: str, database: str) -> Iterator[Sql]:
 
     Values stand for `?`. Times and JSON come back as text from both databases.
     """
-    with _sql_on_sqlite(database) if dialect == "sqlite" else _sql_on_postgres(database) as run:
+    with sql_on_sqlite(database) if dialect == "sqlite" else sql_on_postgres(database) as run:
         yield run
 
 
 @contextmanager
-def _sql_on_postgres(url: str) -> Iterator[Sql]:
+def sql_on_postgres(url: str) -> Iterator[Sql]:
+    """Yield what runs statements on PostgreSQL."""
     with postgres.admin(url) as connection:
 
         def run(statement: str, *values: Any) -> list[dict[str, Any]]:
@@ -169,8 +170,9 @@ def _sql_on_postgres(url: str) -> Iterator[Sql]:
 
 
 @contextmanager
-def _sql_on_sqlite(path: str) -> Iterator[Sql]:
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
+def sql_on_sqlite(path: str, timeout: float = 10) -> Iterator[Sql]:
+    """Yield what runs statements on a file."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=timeout)) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
 

@@ -35,6 +35,10 @@ _ROOT: Final = Path(__file__).resolve().parents[1]
 _EMPTY: Final = f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"
 
 
+_THAW: Final = "DROP FUNCTION IF EXISTS jobs_moved_refuse, jobs_moved_skip CASCADE"
+"""What a queue that has moved away is kept closed by."""
+
+
 @contextmanager
 def server(session: str) -> Iterator[str]:
     """Yield the URL of the administrator of the server that this test session's processes share."""
@@ -110,4 +114,5 @@ def empty(url: str) -> None:
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
+        connection.execute(_THAW)
         connection.execute(_EMPTY)

@@ -27,6 +27,7 @@ _LOOK_EVERY: Final = 0.1
     examples=[
         "durablejobs copy jobs.db /mnt/larger/jobs.db",
         "durablejobs copy jobs.db /mnt/larger/jobs.db --drain   # let running jobs end first",
+        "durablejobs copy jobs.db postgresql+psycopg://jobs@db.example/app",
         "durablejobs copy jobs.db --reopen                      # the old one again, after a change of mind",
     ],
 )
@@ -69,6 +70,7 @@ def _move(source: Store, target: Store, drain: bool, as_json: bool) -> int:
     move = QueueMove(source, target)
     move.begin(drain)
     _wait_for_running(move)
+    move.seal()
     rows = move.count()
     with progress("copying rows", rows) as advance:
         copied = move.copy(advance)

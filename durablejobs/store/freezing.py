@@ -1,5 +1,8 @@
 """A queue that moves to another database takes no more jobs and starts none; what runs may end.
 
+Then its jobs are sealed: workers that are still alive promote, rescue and prune, and no copy is right of rows that
+change behind it.
+
 Triggers keep it so, and not a look before each statement: they hold for every program that writes jobs, and cost
 nothing where there is no move. `job_moves` tells people why.
 """
@@ -52,6 +55,11 @@ def begin_move(connection: Connection, direction: str, other: str, now: datetime
     if direction == "to":
         message = f"{MARK}the queue has moved to {other}; enqueue and work there"
         _run(connection, _REFUSE_JOBS, schema, message.replace("'", "''"))
+
+
+def seal(connection: Connection, schema: str | None) -> None:
+    """Let no job of the source change any more: whoever tries changes nothing, as if its claim were lost."""
+    _run(connection, _SEAL, schema)
 
 
 def end_move(connection: Connection, move: Move, now: datetime) -> None:
@@ -108,13 +116,32 @@ _SKIP_CLAIMS: Final = {
     """,
 }
 
+# Skipped too: workers go on as they do when another was faster.
+_SEAL: Final = {
+    "sqlite": """
+        CREATE TRIGGER IF NOT EXISTS jobs_moved_seal_update BEFORE UPDATE ON jobs BEGIN SELECT RAISE(IGNORE); END
+
+        CREATE TRIGGER IF NOT EXISTS jobs_moved_seal_delete BEFORE DELETE ON jobs BEGIN SELECT RAISE(IGNORE); END
+    """,
+    "postgresql": """
+        CREATE OR REPLACE TRIGGER jobs_moved_seal BEFORE UPDATE OR DELETE ON {prefix}jobs
+        FOR EACH ROW EXECUTE FUNCTION {prefix}jobs_moved_skip()
+    """,
+}
+
 _THAW: Final = {
     "sqlite": """
+        DROP TRIGGER IF EXISTS jobs_moved_seal_update
+
+        DROP TRIGGER IF EXISTS jobs_moved_seal_delete
+
         DROP TRIGGER IF EXISTS jobs_moved_refuse
 
         DROP TRIGGER IF EXISTS jobs_moved_skip
     """,
     "postgresql": """
+        DROP TRIGGER IF EXISTS jobs_moved_seal ON {prefix}jobs
+
         DROP TRIGGER IF EXISTS jobs_moved_refuse ON {prefix}jobs
 
         DROP FUNCTION IF EXISTS {prefix}jobs_moved_refuse()

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..clock import from_text
 from ..errors import MoveError
@@ -51,6 +52,14 @@ class QueueMove:
         self._freeze_target()
         if not self._is_ours(under_way, "to", self._target):
             self._freeze(self._source, "to", self._target)
+
+    def seal(self) -> None:
+        """Let no job of the source change from now on, and note which rows there are: once nothing runs any more.
+
+        Runs that have ended since the source was frozen have left errors and lines of their logs.
+        """
+        with self._source.database.write() as connection:
+            freezing.seal(connection, self._source.database.schema)
         with self._source.database.read() as connection:
             self._last = {table: self._last_used(connection, table) for table in [*TABLES, job_workers]}
         with self._target.database.write() as connection:
@@ -119,17 +128,35 @@ class QueueMove:
                     after = copying.highest_id(connection, table, self._last[table])
                     advance(copying.count_rows(connection, table, self._last[table]))
             for batch in self._batches(self._source, table, after):
-                with self._target.database.write() as connection:
-                    copying.add_rows(connection, table, batch)
+                self._add(table, batch)
                 copied += len(batch)
                 advance(len(batch))
         return copied
+
+    def _add(self, table: Table, batch: list[Row]) -> None:
+        try:
+            with self._target.database.write() as connection:
+                copying.add_rows(connection, table, batch)
+        except (SQLAlchemyError, ValueError) as error:
+            if len(batch) > 1:  # which row is it? Those before it are stored
+                for row in batch:
+                    self._add(table, [row])
+            else:
+                raise MoveError(self._target.location, self._refusal(table, batch[0], error)) from error
+
+    def _refusal(self, table: Table, row: Row, error: Exception) -> str:
+        key = ", ".join(str(row[column.name]) for column in table.primary_key.columns)
+        why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        return (
+            f"cannot hold row {key} of the table {table.name} ({why}); `durablejobs copy {self._source.location} "
+            "--reopen`, mend or delete it there, and copy to an empty database"
+        )
 
     def _batches(self, store: Store, table: Table, after: int) -> Iterator[list[Row]]:
         while True:
             with store.database.read() as connection:
                 batch = copying.rows_after(connection, table, after, self._last[table])
-            if batch:
+            if batch or not copying.has_ids(table):
                 yield batch
             if len(batch) < copying.BATCH or not copying.has_ids(table):
                 return

@@ -117,15 +117,17 @@ def rescue(
     The worker that claims a job with nearly `max_crashes` crashes runs it alone, which makes it so.
     """
     suspects = started if started is not None else {orphan.id for orphan in orphans}
-    return [
+    rescued = (
         _rescue_one(connection, orphan, orphan.id in suspects, len(suspects) == 1, max_crashes, now, cause)
         for orphan in orphans
-    ]
+    )
+    return [each for each in rescued if each is not None]
 
 
 def _rescue_one(
     connection: Connection, orphan: Orphan, crashed: bool, alone: bool, max_crashes: int, now: str, cause: str
-) -> Rescued:
+) -> Rescued | None:
+    """Give one orphan back; None if it is where it was, in a queue that has moved away."""
     crashes = min(orphan.crashes + 1, MOST_CRASHES) if crashed else orphan.crashes
     failure = Failure("crash", f"{cause} while it ran this job (crash {crashes})") if crashed else None
     status = Status.PENDING
@@ -134,7 +136,7 @@ def _rescue_one(
     elif crashed and alone and crashes >= max_crashes:
         status = Status.FAILED
         failure = Failure("crash", f"{cause} while it ran this job; stopped after {crashes} crashes")
-    _GIVE_BACK.run(
+    given_back = _GIVE_BACK.run(
         connection,
         {
             "job": orphan.id,
@@ -146,6 +148,8 @@ def _rescue_one(
             "error": failure.message[:ERROR_SHOWN] if failure else None,
         },
     )
+    if not given_back.rowcount:
+        return None
     if failure is not None:
         record_error(connection, orphan.id, orphan.attempt, orphan.worker_id, orphan.started_at, now, failure)
     error = failure.message if failure is not None else None

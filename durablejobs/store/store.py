@@ -368,9 +368,7 @@ class Store:
         seat = None
         try:
             with self._write() as connection:
-                move = freezing.latest_move(connection)
-                if move is not None and freezing.is_frozen(move):
-                    raise QueueMovedError(self.location, freezing.explanation(move))
+                self._refuse_if_moved(connection)
                 if presence is not None:
                     taken = [vital.seat for vital in workers.vitals(connection) if vital.seat is not None]
                     seat = presence.take_seat(taken)
@@ -383,6 +381,11 @@ class Store:
                 seat.leave()
             raise
         return worker_id, seat
+
+    def _refuse_if_moved(self, connection: Connection) -> None:
+        move = freezing.latest_move(connection)
+        if move is not None and freezing.is_frozen(move):
+            raise QueueMovedError(self.location, freezing.explanation(move))
 
     def register_again(self, worker_id: int, registration: Registration) -> None:
         """Register a worker under its old id, after others had taken it for dead."""
@@ -471,6 +474,7 @@ class Store:
         if job is None:
             raise JobNotFoundError(job_id)
         if not done:
+            self._refuse_if_moved(connection)
             if act == "retry" and job.status in acts.RETRYABLE and job.unique_key is not None:
                 raise DuplicateJobError(job.unique_key)
             raise IllegalActError(act, job_id, job.status)
@@ -479,16 +483,19 @@ class Store:
     def pause(self, queue: str, until: datetime | None, reason: str | None) -> None:
         """Let no job of this queue begin, until it is resumed or this moment has come."""
         with self._write() as connection:
+            self._refuse_if_moved(connection)
             queue_rules.pause(connection, queue, self.clock.now(), until, reason)
 
     def resume(self, queue: str) -> bool:
         """Let jobs of this queue begin again; return whether it was paused."""
         with self._write() as connection:
+            self._refuse_if_moved(connection)
             return queue_rules.resume(connection, queue, self.clock.now())
 
     def limit(self, queue: str, max_running: int | None) -> None:
         """Let so many jobs of this queue run at once, all workers together; None: no limit."""
         with self._write() as connection:
+            self._refuse_if_moved(connection)
             queue_rules.limit(connection, queue, max_running)
 
     def count(self, act: str, wanted: JobFilter) -> int:
@@ -509,6 +516,8 @@ class Store:
                 done = acts.retry(connection, ids, self.clock.now())
             else:
                 done = acts.delete_jobs(connection, ids)
+            if ids and not done:
+                self._refuse_if_moved(connection)
         return len(done), ids[-1] if len(ids) == acts.BATCH else None
 
     def prune(self, finished_before: dict[Status, datetime]) -> int:

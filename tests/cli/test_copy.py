@@ -1,4 +1,7 @@
-"""`durablejobs copy`: a queue moves to another database, whole, once, whatever interrupts it."""
+"""`durablejobs copy`: a queue moves to another database, whole, once, whatever interrupts it.
+
+From file to file, from a file to PostgreSQL, and back.
+"""
 
 from __future__ import annotations
 
@@ -8,127 +11,248 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from sqlalchemy import make_url
 
-from durablejobs import DurableJobs, MoveError, QueueMovedError, Retention
+from durablejobs import DurableJobs, MoveError, QueueMovedError, Retention, current_job
 from durablejobs.config import FOREVER
+from durablejobs.statuses import Status
 from durablejobs.store import Store
 from durablejobs.store.moving import QueueMove
+from durablejobs.store.store import ClaimRequest
 
+from .. import postgres
+from ..clocks import ManualClock
+from ..conftest import REFUSED
 from ..worker.harness import wait_until
 from .conftest import Run
 
 KEPT = Retention(succeeded=FOREVER, failed=FOREVER, cancelled=FOREVER)
 ROWS = (
-    "SELECT id, handler, args, status, attempt, run_at, result, error, created_at, finished_at FROM jobs ORDER BY id",
+    "SELECT * FROM jobs ORDER BY id",
     "SELECT * FROM job_errors ORDER BY id",
-    "SELECT * FROM job_counts WHERE number > 0 ORDER BY queue, status",
+    "SELECT * FROM job_logs ORDER BY id",
+    "SELECT * FROM job_queues ORDER BY name",
+    "SELECT * FROM job_handlers ORDER BY handler",
+    "SELECT queue, status, sum(number) FROM job_counts GROUP BY queue, status HAVING sum(number) > 0 ORDER BY 1, 2",
+)
+COUNTED: Final = 5
+"""So many of them are rows that are copied; the last are kept by triggers."""
+
+
+@dataclass
+class Side:
+    """One of the two databases of a move."""
+
+    name: str
+    """What the commands are told."""
+    location: str
+    """What they say."""
+    directory: Path
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement as another program would, and commit; times and JSON come back as text."""
+        if self.name.startswith("postgresql"):
+            with postgres.admin(self.name) as connection:
+                cursor = connection.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        with closing(sqlite3.connect(self.directory / self.name, isolation_level=None)) as connection:
+            return connection.execute(statement).fetchall()
+
+    def content(self) -> list[list[tuple[Any, ...]]]:
+        return [self.sql(query) for query in ROWS]
+
+    def statuses(self) -> list[str]:
+        return [row[0] for row in self.sql("SELECT status FROM jobs ORDER BY id")]
+
+    def jobs(self) -> DurableJobs:
+        return DurableJobs(self.name if "://" in self.name else self.directory / self.name)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        target = self.name if "://" in self.name else self.directory / self.name
+        with closing(Store(target)) as store:
+            store.migrate()
+            store.open()
+            yield store
+
+
+Sides = tuple[Side, Side]
+Working = Callable[..., "subprocess.Popen[str]"]
+DIRECTIONS: Final = ("file to file", "file to server", "server to file")
+
+
+@pytest.fixture(params=["file to file"])
+def sides(request: pytest.FixtureRequest, tmp_path: Path) -> Sides:
+    """Where a queue is, and where it is to go; from file to file unless the test asks for more."""
+
+    def side(kind: str, name: str) -> Side:
+        if kind == "file":
+            return Side(name, str(tmp_path / name), tmp_path)
+        url = request.getfixturevalue("postgres_url")
+        shown = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        return Side(url, shown, tmp_path)
+
+    old, new = str(request.param).split(" to ")
+    return side(old, "old.db"), side(new, "new.db")
+
+
+in_all_directions = pytest.mark.parametrize("sides", DIRECTIONS, indirect=True)
+in_all_directions_if_slow = pytest.mark.parametrize(
+    "sides",
+    [pytest.param(way, marks=[pytest.mark.slow] if "server" in way else []) for way in DIRECTIONS],
+    indirect=True,
 )
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> DurableJobs:
+def source(sides: Sides) -> DurableJobs:
     """A queue with a history: succeeded, failed, retrying, cancelled, scheduled, due, pending and deleted jobs."""
-    jobs = DurableJobs(tmp_path / "old.db")
+    jobs = sides[0].jobs()
+    if "://" not in sides[0].name:
+        jobs.migrate()
 
-    @jobs.handler("mail", max_attempts=1)
-    def mail(number: int) -> int:
+    @jobs.handler("mail", max_attempts=1, keep_log=True)
+    def mail(number: int) -> Any:
+        if number % 40 == 0:
+            current_job().log(f"sending {number}")
         if number % 3 == 0:
             raise ValueError(f"ünlucky {number}")
-        return number
+        return {"tenth": number / 10, "large": 10**17 + number, "text": "\x00\u2028 ü", "none": None}
 
-    jobs.enqueue_many("mail", [[number] for number in range(1200)])
+    @jobs.handler("limited", max_running=3, redact=["secret"])
+    def limited(secret: str) -> None: ...
+
+    jobs.enqueue_many("mail", [[number] for number in range(200)])
     jobs.work(burst=True, retention=KEPT)
     mail.using(max_attempts=3).enqueue(0)
     jobs.work(burst=True, retention=KEPT)
     jobs.cancel(mail.enqueue(1).id)
-    mail.using(delay=3600).enqueue(2)
+    mail.using(delay=3600, timeout=0.1, meta={"trace": "ä"}, priority=-7).enqueue(2)
     mail.using(unique_key="once").enqueue(3)
-    jobs.enqueue_many("mail", [[number] for number in range(600)])
+    mail.using(unique_key="a day", unique_for=86400).enqueue(3)
+    limited.enqueue("word")
+    jobs.pause("mail", reason="an outage", until=datetime(2126, 1, 1, tzinfo=UTC))
+    jobs.limit("bulk", 4)
+    jobs.enqueue_many("mail", [[number] for number in range(400)])
     jobs.delete(mail.enqueue(4).id)  # the highest id that was ever used, and it is not there any more
     jobs.close()
+    sides[0].sql(
+        "UPDATE jobs SET status = 'running', attempt = 1, claim_token = 1, worker_id = 4711, started_at = created_at, "
+        "lease_expires_at = created_at WHERE id = (SELECT max(id) FROM jobs)"  # its worker has died long ago
+    )
     return jobs
 
 
-def content(path: Path) -> list[list[Any]]:
-    with closing(sqlite3.connect(path)) as connection:
-        return [connection.execute(query).fetchall() for query in ROWS]
-
-
-def test_every_row_arrives_as_it_was(run: Run, source: DurableJobs, tmp_path: Path) -> None:
-    before = content(tmp_path / "old.db")
-    done = run("copy", "old.db", "new.db", "--json")
+@in_all_directions
+def test_every_row_arrives_as_it_was(run: Run, source: DurableJobs, sides: Sides) -> None:
+    old, new = sides
+    before = old.content()
+    assert all(before)
+    done = run("copy", old.name, new.name, "--json")
     assert done.returncode == 0, done.stderr
-    assert content(tmp_path / "new.db") == before == content(tmp_path / "old.db")
-    rows = len(before[0]) + len(before[1])
+    assert new.content() == before == old.content()
+    rows = sum(map(len, before[:COUNTED]))
     assert json.loads(done.stdout) == {
-        "source": str(tmp_path / "old.db"),
-        "target": str(tmp_path / "new.db"),
+        "source": old.location,
+        "target": new.location,
         "rows": rows,
         "copied": rows,
     }
-    assert run("verify", "--db", "new.db").returncode == 0
+    assert f"{rows:,} rows compared, the same on both sides" in done.stderr
+    verified = run("verify", "--db", new.name)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_the_id_of_a_deleted_job_is_not_used_again_on_the_other_side(
-    run: Run, source: DurableJobs, tmp_path: Path
-) -> None:
-    highest = max(row[0] for row in content(tmp_path / "old.db")[0]) + 1
-    run("copy", "old.db", "new.db")
-    assert run("enqueue", "mail", "n:=1", "--db", "new.db").stdout == f"{highest + 1}\n"
+@in_all_directions_if_slow
+def test_no_id_is_used_again_on_the_other_side(run: Run, source: DurableJobs, sides: Sides) -> None:
+    """Not even that of a job which is deleted; and the next error and line of a log find room too."""
+    old, new = sides
+    jobs, errors, logs = old.content()[:3]
+    run("copy", old.name, new.name)
+    assert run("enqueue", "fails", "--db", new.name).stdout == f"{jobs[-1][0] + 2}\n"
+    assert run("worker", "--burst", "--db", new.name).returncode == 0
+    assert new.content()[1][len(errors)][0] == errors[-1][0] + 1
+    assert new.content()[2][: len(logs)] == logs
 
 
-def test_a_job_that_was_due_already_stays_pending(tmp_path: Path, run: Run) -> None:
+@in_all_directions_if_slow
+def test_a_job_that_was_due_already_stays_pending(run: Run, sides: Sides) -> None:
     """Although its `run_at` lies behind its `created_at`, which makes a new job a scheduled one."""
-    jobs = DurableJobs(tmp_path / "old.db")
-    jobs.using(delay=60).enqueue("mail")
-    jobs.close()
-    with closing(sqlite3.connect(tmp_path / "old.db", isolation_level=None)) as connection:
-        connection.execute("UPDATE jobs SET status = 'pending'")
-    assert run("copy", "old.db", "new.db").returncode == 0
-    assert content(tmp_path / "new.db")[0][0][3] == "pending"
+    old, new = sides
+    with closing(old.jobs()) as jobs:
+        jobs.using(delay=60).enqueue("mail")
+    old.sql("UPDATE jobs SET status = 'pending'")
+    assert run("copy", old.name, new.name).returncode == 0
+    assert new.statuses() == ["pending"]
 
 
+@in_all_directions
 def test_the_old_side_takes_no_jobs_and_starts_none_and_names_the_new_one(
-    run: Run, source: DurableJobs, tmp_path: Path
+    run: Run, source: DurableJobs, sides: Sides
 ) -> None:
-    run("copy", "old.db", "new.db")
+    old, new = sides
+    run("copy", old.name, new.name)
     for command in (["enqueue", "mail", "n:=1"], ["worker", "--burst"]):
-        refused = run(*command, "--db", "old.db")
+        refused = run(*command, "--db", old.name)
         assert refused.returncode == 5
-        assert f"the queue has moved to {tmp_path / 'new.db'}" in refused.stderr
+        assert f"the queue has moved to {new.location}" in refused.stderr
         assert "Traceback" not in refused.stderr
     with pytest.raises(QueueMovedError):
         source.enqueue("mail", 1)
     with pytest.raises(QueueMovedError):
         source.enqueue_many("mail", [[1], [2]])
-    with (
-        closing(sqlite3.connect(tmp_path / "old.db")) as connection,
-        pytest.raises(sqlite3.IntegrityError, match="moved"),
-    ):
-        connection.execute("INSERT INTO jobs(handler) VALUES ('mail')")
-    assert run("list", "--db", "old.db").returncode == 0
+    with pytest.raises(REFUSED, match="moved"):
+        old.sql("INSERT INTO jobs(handler) VALUES ('mail')")
+    assert run("list", "--db", old.name).returncode == 0
 
 
-def test_the_old_side_can_be_opened_again(run: Run, source: DurableJobs) -> None:
-    run("copy", "old.db", "new.db")
-    assert "is open again" in run("copy", "old.db", "--reopen").stderr
-    assert run("enqueue", "mail", "n:=1", "--db", "old.db").returncode == 0
-    assert run("copy", "old.db", "--reopen").returncode == 1
+@in_all_directions_if_slow
+def test_on_the_old_side_nobody_changes_a_job_any_more(run: Run, source: DurableJobs, sides: Sides) -> None:
+    old, new = sides
+    run("copy", old.name, new.name)
+    before = old.content()
+    waiting, ended = old.statuses().index("pending") + 1, 2
+    for act in (source.cancel, source.delete):
+        with pytest.raises(QueueMovedError, match="has moved"):
+            act(waiting)
+    with pytest.raises(QueueMovedError, match="has moved"):
+        source.retry(ended)
+    with pytest.raises(QueueMovedError, match="has moved"):
+        source.pause("default")
+    assert run("delete", "--status", "failed", "--yes", "--db", old.name).returncode == 5
+    old.sql("UPDATE jobs SET status = 'pending' WHERE status = 'scheduled'")
+    old.sql("DELETE FROM jobs")
+    assert old.content() == before
 
 
-def test_a_target_with_jobs_is_left_alone(run: Run, source: DurableJobs, tmp_path: Path) -> None:
-    run("enqueue", "mail", "a", "--db", "new.db")
-    refused = run("copy", "old.db", "new.db")
+@in_all_directions_if_slow
+def test_the_old_side_can_be_opened_again(run: Run, source: DurableJobs, sides: Sides) -> None:
+    old, new = sides
+    run("copy", old.name, new.name)
+    assert "is open again" in run("copy", old.name, "--reopen").stderr
+    assert run("enqueue", "mail", "n:=1", "--db", old.name).returncode == 0
+    assert source.retry(1).status == "pending"
+    assert run("copy", old.name, "--reopen").returncode == 1
+
+
+@in_all_directions_if_slow
+def test_a_target_with_jobs_is_left_alone(run: Run, source: DurableJobs, sides: Sides) -> None:
+    old, new = sides
+    with new.store():
+        assert run("enqueue", "mail", "a", "--db", new.name).returncode == 0
+    refused = run("copy", old.name, new.name)
     assert refused.returncode == 5
     assert "has jobs already" in refused.stderr
-    assert len(content(tmp_path / "new.db")[0]) == 1
-    assert run("enqueue", "mail", "n:=1", "--db", "old.db").returncode == 0
+    assert len(new.statuses()) == 1
+    assert run("enqueue", "mail", "n:=1", "--db", old.name).returncode == 0
 
 
 def test_a_queue_does_not_move_to_itself(run: Run, source: DurableJobs) -> None:
@@ -137,65 +261,86 @@ def test_a_queue_does_not_move_to_itself(run: Run, source: DurableJobs) -> None:
     assert "the source itself" in refused.stderr
 
 
-def test_it_refuses_while_a_worker_is_alive_and_changes_nothing(
-    run: Run, source: DurableJobs, working: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    working("old.db")
-    refused = run("copy", "old.db", "new.db")
+@in_all_directions_if_slow
+def test_it_refuses_while_a_worker_is_alive_and_changes_nothing(run: Run, sides: Sides, working: Working) -> None:
+    old, new = sides
+    working(old)
+    refused = run("copy", old.name, new.name)
     assert refused.returncode == 5
     assert "1 worker is alive there" in refused.stderr
-    assert run("enqueue", "mail", "n:=1", "--db", "old.db").returncode == 0
+    assert run("enqueue", "mail", "n:=1", "--db", old.name).returncode == 0
 
 
+@in_all_directions_if_slow
 def test_with_drain_running_jobs_end_and_nothing_new_starts(
-    run: Run, working: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    run: Run, sides: Sides, working: Working, tmp_path: Path
 ) -> None:
-    run("enqueue", "hold", "--db", "old.db")
-    run("enqueue", "mail", "a", "--db", "old.db")
-    worker = working("old.db", "--concurrency", "1")
-    wait_until(lambda: _statuses(tmp_path / "old.db")[:1] == ["running"], "the job runs")
+    """What those jobs leave behind goes along, and the worker, which lives on, changes nothing any more."""
+    old, new = sides
+    worker = working(old, "--concurrency", "1", "--interval", "0.2")
+    run("enqueue", "hold", "--db", old.name)
+    run("enqueue", "mail", "a", "--db", old.name)
+    wait_until(lambda: old.statuses()[:1] == ["running"], "the job runs")
     copy = subprocess.Popen(
-        [sys.executable, "-m", "durablejobs", "copy", "old.db", "new.db", "--drain"],
+        [sys.executable, "-m", "durablejobs", "copy", old.name, new.name, "--drain"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: run("enqueue", "mail", "b", "--db", "old.db").returncode == 5, "the source is frozen")
+    wait_until(lambda: run("enqueue", "mail", "b", "--db", old.name).returncode == 5, "the source is frozen")
     (tmp_path / "gate").touch()
     _, said = copy.communicate(timeout=60)
     assert copy.returncode == 0, said
-    first, *others = _statuses(tmp_path / "new.db")
-    assert (first, set(others)) == ("succeeded", {"pending"})
+    first, *others = new.statuses()
+    assert (first, set(others)) == ("scheduled", {"pending"})  # it comes back after its backoff
+    assert [row[0] for row in new.sql("SELECT message FROM job_errors")] == ["ValueError: held"]
     assert worker.poll() is None  # it lives, and starts nothing
 
 
-def _statuses(path: Path) -> list[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return [row[0] for row in connection.execute("SELECT status FROM jobs ORDER BY id")]
+@in_all_directions
+def test_a_worker_that_lives_on_promotes_and_prunes_nothing_once_the_rows_are_copied(
+    source: DurableJobs, sides: Sides
+) -> None:
+    old, new = sides
+    with old.store() as from_store, new.store() as to_store:
+        move = QueueMove(from_store, to_store)
+        move.begin(drain=True)
+        move.seal()
+        move.copy(lambda _count: None)
+        before = old.content()
+        clock = ManualClock(datetime(2100, 1, 1, tzinfo=UTC))
+        target = old.name if "://" in old.name else old.directory / old.name
+        with closing(Store(target, clock=clock)) as worker:
+            worker.turn([], ClaimRequest(1, (), 10, 30.0))
+            assert worker.rescue_strays(20, "its worker vanished") == []
+            assert worker.prune({Status.SUCCEEDED: clock.now()}) == 0
+        assert old.content() == before
+        move.compare(lambda _count: None)
 
 
 @pytest.fixture
-def working(tmp_path: Path) -> Any:
+def working(tmp_path: Path, run: Run) -> Iterator[Working]:
     """Start workers, which are killed in the end."""
     started: list[subprocess.Popen[str]] = []
     (tmp_path / "handlers.py").write_text(
         "import os, time\n"
         "from durablejobs import DurableJobs\n"
         "jobs = DurableJobs('old.db')\n"
-        "@jobs.handler('hold')\n"
+        "@jobs.handler('hold', max_attempts=1)\n"
         "def hold():\n"
         "    while not os.path.exists('gate'):\n"
         "        time.sleep(0.01)\n"
+        "    raise ValueError('held')\n"
         "@jobs.handler('mail')\n"
         "def mail(to): pass\n"
     )
 
-    def start(database: str, *options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "durablejobs", "worker", "--db", database, *options]
-        started.append(subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, text=True))
-        with closing(sqlite3.connect(tmp_path / database)) as connection:
-            count = "SELECT count(*) FROM job_workers"
-            wait_until(lambda: connection.execute(count).fetchone()[0] == len(started), "the worker is there")
+    def start(side: Side, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "durablejobs", "worker", "--db", side.name, *options]
+        with side.store():
+            started.append(subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, text=True))
+        count = "SELECT count(*) FROM job_workers"
+        wait_until(lambda: side.sql(count)[0][0] == len(started), "the worker is there", every=0.05)
         return started[-1]
 
     yield start
@@ -204,32 +349,39 @@ def working(tmp_path: Path) -> Any:
         process.wait()
 
 
-def test_after_a_kill_in_the_middle_the_same_command_goes_on(run: Run, source: DurableJobs, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "durablejobs", "copy", "old.db", "new.db"]
+@in_all_directions_if_slow
+def test_after_a_kill_in_the_middle_the_same_command_goes_on(
+    run: Run, source: DurableJobs, sides: Sides, tmp_path: Path
+) -> None:
+    old, new = sides
+    command = [sys.executable, "-m", "durablejobs", "copy", old.name, new.name]
     copy = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    wait_until(lambda: _number(tmp_path / "new.db") > 0, "some rows are there", every=0.001)
+    wait_until(lambda: _number(new) > 0, "some rows are there", every=0.001)
     os.kill(copy.pid, signal.SIGKILL)
     copy.wait()
-    done = run("copy", "old.db", "new.db", "--json")
+    done = run("copy", old.name, new.name, "--json")
     assert done.returncode == 0, done.stderr
-    assert content(tmp_path / "new.db") == content(tmp_path / "old.db")
+    assert new.content() == old.content()
 
 
-def _number(path: Path) -> int:
+def _number(side: Side) -> int:
+    if "://" not in side.name and not (side.directory / side.name).exists():
+        return 0
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
-    except sqlite3.OperationalError:  # not there yet, or not its tables
+        return int(side.sql("SELECT count(*) FROM jobs")[0][0])
+    except sqlite3.OperationalError:  # its tables are not there yet
         return 0
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("sides", "stop_after"), [*((way, 2) for way in DIRECTIONS), ("file to file", 1), ("file to file", 4)],
+    indirect=["sides"],
+)  # fmt: skip
 def test_it_goes_on_after_each_batch_without_copying_a_row_twice(
-    source: DurableJobs, tmp_path: Path, stop_after: int
+    source: DurableJobs, sides: Sides, stop_after: int
 ) -> None:
-    with closing(Store(tmp_path / "old.db")) as old, closing(Store(tmp_path / "new.db")) as new:
-        old.open()
-        new.migrate()
+    old, new = sides
+    with old.store() as from_store, new.store() as to_store:
         left = stop_after
 
         def stop(_count: int) -> None:
@@ -238,41 +390,53 @@ def test_it_goes_on_after_each_batch_without_copying_a_row_twice(
             if not left:
                 raise KeyboardInterrupt
 
-        first = QueueMove(old, new)
-        first.begin(drain=False)
+        first = begun_move(from_store, to_store)
         with pytest.raises(KeyboardInterrupt):
             first.copy(stop)
-        there = sum(map(len, content(tmp_path / "new.db")[:2]))
-        second = QueueMove(old, new)
-        second.begin(drain=False)
+        there = sum(len(rows) for rows in new.content()[:3])
+        second = begun_move(from_store, to_store)
         assert second.copy(lambda _count: None) == second.count() - there
         second.compare(lambda _count: None)
         second.finish()
-    assert content(tmp_path / "new.db") == content(tmp_path / "old.db")
+    assert new.content() == old.content()
 
 
-def test_while_it_is_not_complete_the_target_starts_no_jobs(source: DurableJobs, tmp_path: Path) -> None:
-    with closing(Store(tmp_path / "old.db")) as old, closing(Store(tmp_path / "new.db")) as new:
-        old.open()
-        new.migrate()
-        move = QueueMove(old, new)
-        move.begin(drain=False)
-        with pytest.raises(QueueMovedError, match="is being copied here"):
-            DurableJobs(tmp_path / "new.db").work(burst=True)
+def begun_move(old: Store, new: Store) -> QueueMove:
+    move = QueueMove(old, new)
+    move.begin(drain=False)
+    move.seal()
+    return move
 
 
-def test_a_row_that_differs_is_noticed_and_the_target_stays_closed(
-    run: Run, source: DurableJobs, tmp_path: Path
-) -> None:
-    with closing(Store(tmp_path / "old.db")) as old, closing(Store(tmp_path / "new.db")) as new:
-        old.open()
-        new.migrate()
-        move = QueueMove(old, new)
-        move.begin(drain=False)
+@in_all_directions_if_slow
+def test_while_it_is_not_complete_the_target_starts_no_jobs(source: DurableJobs, sides: Sides) -> None:
+    old, new = sides
+    with old.store() as from_store, new.store() as to_store:
+        begun_move(from_store, to_store)
+        with pytest.raises(QueueMovedError, match="is being copied here"), closing(new.jobs()) as jobs:
+            jobs.work(burst=True)
+
+
+@in_all_directions
+def test_a_row_that_differs_is_noticed_and_the_target_stays_closed(run: Run, source: DurableJobs, sides: Sides) -> None:
+    old, new = sides
+    with old.store() as from_store, new.store() as to_store:
+        move = begun_move(from_store, to_store)
         move.copy(lambda _count: None)
-        with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as connection:
-            connection.execute("UPDATE jobs SET result = '2' WHERE id = 2")
+        new.sql("UPDATE jobs SET result = '2' WHERE id = 2")
         with pytest.raises(MoveError, match="the table jobs differs"):
             move.compare(lambda _count: None)
-    assert run("copy", "old.db", "new.db").returncode == 4
-    assert run("worker", "--burst", "--db", "new.db").returncode == 5
+    differing = run("copy", old.name, new.name)
+    assert differing.returncode == 4, differing.stderr
+    assert run("worker", "--burst", "--db", new.name).returncode == 5
+
+
+@pytest.mark.parametrize("sides", ["file to server"], indirect=True)
+def test_a_row_that_only_sqlite_can_hold_is_named(run: Run, source: DurableJobs, sides: Sides) -> None:
+    old, new = sides
+    old.sql("UPDATE jobs SET attempt = 3000000000, claim_token = 3000000000 WHERE id = 570")
+    refused = run("copy", old.name, new.name)
+    assert refused.returncode == 5, refused.stderr
+    assert "cannot hold row 570 of the table jobs (integer out of range)" in refused.stderr
+    assert "--reopen" in refused.stderr
+    assert "Traceback" not in refused.stderr

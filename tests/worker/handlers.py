@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy import text
+
 from durablejobs import Cancel, DurableJobs, Fail, Retry, Snooze, current_job
 
 monotonic: Final = time.monotonic
@@ -79,7 +81,7 @@ def register(jobs: DurableJobs, calls_path: Path, gates: Path) -> None:
     def write_effect(dies: str = "", _key: str = "") -> None:
         """Write one row in the job's transaction; die at this moment of the first run."""
         with current_job().transaction() as connection:
-            connection.exec_driver_sql("INSERT INTO effects VALUES (?)", (current_job().id,))
+            connection.execute(text("INSERT INTO effects VALUES (:job)"), {"job": current_job().id})
             if dies == "inside":
                 die("kill", 1)
         calls.note("written")

@@ -15,11 +15,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from durablejobs import DurableJobs, EnqueueOptions, Job, WorkerConfig
+from durablejobs.store import Store
+
+from ..conftest import Sql, sql_on_postgres, sql_on_sqlite
 
 T = TypeVar("T")
 
@@ -147,6 +151,8 @@ class Queue:
     directory: Path
     nursery: Nursery
     given_path: Path | None = None
+    url: str | None = None
+    """Where a server keeps the jobs."""
     workers: list[WorkerProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -154,8 +160,10 @@ class Queue:
         self.calls_path = self.directory / "calls"
         self.gates = self.directory / "gates"
         self.gates.mkdir()
-        self.jobs = DurableJobs(self.path)
-        self._connection: sqlite3.Connection | None = None
+        self.database = self.url or str(self.path)
+        self.jobs = DurableJobs(self.database)
+        self._run_sql: Sql | None = None
+        self._connections = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -166,8 +174,7 @@ class Queue:
         for worker in self.workers:
             worker.wait()
         self.jobs.close()
-        if self._connection is not None:
-            self._connection.close()
+        self.forget_connection()
 
     # Workers
 
@@ -195,7 +202,7 @@ class Queue:
             self.directory / f"worker-{number}.out",
             self.directory / f"worker-{number}.log",
             {
-                "database": str(database or self.path),
+                "database": str(database or self.database),
                 "calls": str(self.calls_path),
                 "gates": str(self.gates),
                 "busy_timeout": busy_timeout,
@@ -256,11 +263,10 @@ class Queue:
 
     def sql(self, statement: str, *values: Any) -> list[dict[str, Any]]:
         """Run one statement as another program would, and commit."""
-        if self._connection is None:
-            self._connection = sqlite3.connect(self.path, isolation_level=None, timeout=PATIENCE)
-            self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA foreign_keys = ON")
-        return [dict(row) for row in self._connection.execute(statement, values)]
+        if self._run_sql is None:
+            run = sql_on_postgres(self.url) if self.url else sql_on_sqlite(str(self.path), PATIENCE)
+            self._run_sql = self._connections.enter_context(run)
+        return self._run_sql(statement, *values)
 
     def connect(self) -> sqlite3.Connection:
         """Open the file as another program would."""
@@ -268,9 +274,8 @@ class Queue:
 
     def forget_connection(self) -> None:
         """Open the file afresh for the next statement: another one may be in its place."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connections.close()
+        self._run_sql = None
 
     def statuses(self) -> dict[str, int]:
         rows = self.sql("SELECT status, count(*) AS jobs FROM jobs GROUP BY status")
@@ -289,6 +294,10 @@ class Queue:
         return self.sql("SELECT * FROM job_workers ORDER BY id")
 
     def check_integrity(self) -> None:
+        if self.url:
+            with closing(Store(self.url)) as store:
+                assert [each for each in store.check_rules() if each.broken] == []
+            return
         assert self.sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
         assert self.sql("PRAGMA foreign_key_check") == []
 

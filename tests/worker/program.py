@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -73,6 +74,10 @@ def _forget_the_claim_token() -> None:
     guard, correct = "AND jobs.claim_token = ended.column2", endings.succeed_statement
     assert guard in correct(1)
     endings.succeed_statement = lambda count: correct(count).replace(guard, "")  # type: ignore[assignment]
+    on_postgres = endings.SUCCEED_IN_POSTGRES.on_postgres("public")
+    forgetful = re.sub(r"AND \S+claim_token = ended.token", "", on_postgres.sql)
+    assert forgetful != on_postgres.sql
+    on_postgres.sql = forgetful  # type: ignore[misc]
 
 
 def _commit_effects_alone() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from .harness import Queue
 
+pytestmark = pytest.mark.conformance
+
 
 def _run_among_others(queue: Queue, handler: str, *args: object) -> int:
     """Run one job between ten innocent ones, with one attempt; return its id."""
@@ -71,6 +73,7 @@ def test_a_result_that_cannot_be_stored_is_replaced_and_the_job_has_succeeded(qu
     assert queue.calls_by_job()[job_id] == 1
 
 
+@pytest.mark.sqlite("its checks can be switched off")
 @pytest.mark.parametrize(
     "columns",
     [
@@ -104,6 +107,7 @@ def test_arguments_that_do_not_fit_fail_at_once(queue: Queue, args: tuple[int, .
     assert (row["status"], row["attempt"], error["kind"]) == ("failed", 1, "bad_arguments")
 
 
+@pytest.mark.sqlite("its checks can be switched off")
 @pytest.mark.parametrize("run_at", ["2999-02-30 12:00:00", "2999-01-31 24:00", "2999-01-31   12:00", "soon"])
 def test_a_moment_that_python_cannot_read_does_not_end_the_worker(queue: Queue, run_at: str) -> None:
     odd = queue.insert_unchecked("echo", status="scheduled", run_at=run_at)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from durablejobs import EnqueueOptions
 
 from .harness import Queue
+
+pytestmark = pytest.mark.conformance
 
 
 def test_a_job_that_is_cancelled_while_it_runs_is_not_tried_again_when_it_fails(queue: Queue) -> None:

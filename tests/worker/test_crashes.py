@@ -9,11 +9,14 @@ import pytest
 
 from .harness import Queue, wait_until
 
+pytestmark = pytest.mark.conformance
+
 LONG_LEASE = {"lease": 3600.0, "interval": 3600.0}
 """What is recovered before anybody's patience is over was not recovered because a lease ended, nor by the poll. The aim
 is 2 s, usually it is half a second; a busy machine is no reason to fail."""
 
 
+@pytest.mark.conformance("and fast")
 def test_a_living_worker_takes_over_what_a_killed_one_ran(
     queue: Queue, record_property: Callable[[str, object], None]
 ) -> None:
@@ -115,6 +118,7 @@ def test_a_crash_is_recorded_with_its_worker_and_its_moment(queue: Queue) -> Non
     assert error["traceback"] is None
 
 
+@pytest.mark.sqlite("there is one write lock")
 def test_a_worker_that_dies_with_the_write_lock_does_not_stop_the_others(queue: Queue) -> None:
     job_id = queue.enqueue("lock_database", str(queue.path))
     killed = queue.start(**LONG_LEASE)
@@ -140,6 +144,7 @@ def test_two_living_workers_rescue_each_job_once(queue: Queue) -> None:
     assert len(queue.calls()) == 2
 
 
+@pytest.mark.sqlite("a file has links")
 @pytest.mark.parametrize("link", ["file", "directory"])
 def test_a_worker_that_came_by_a_symbolic_link_takes_no_living_one_for_dead(queue: Queue, link: str) -> None:
     job_id = queue.enqueue("pass_gate", "gate")
@@ -164,6 +169,7 @@ def test_a_worker_that_came_by_a_symbolic_link_takes_no_living_one_for_dead(queu
     other.stop()
 
 
+@pytest.mark.sqlite("its lock file lies beside it")
 @pytest.mark.parametrize("how", ["removed", "emptied"])
 def test_a_worker_whose_lock_file_was_removed_is_not_taken_for_dead(queue: Queue, how: str) -> None:
     job_id = queue.enqueue("pass_gate", "gate")

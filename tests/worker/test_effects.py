@@ -18,6 +18,7 @@ DEATH = "dies after the commit"
 
 @pytest.fixture
 def queue(queue: Queue) -> Queue:
+    queue.sql("DROP TABLE IF EXISTS effects")
     queue.sql("CREATE TABLE effects(job INTEGER)")
     return queue
 
@@ -34,6 +35,7 @@ def run_with_a_crash(queue: Queue, job_id: int, planted: str | None = None) -> N
 
 
 @pytest.mark.parametrize("moment", ["inside", "before the commit"])
+@pytest.mark.conformance("and fast")
 def test_a_worker_killed_before_the_commit_leaves_no_effect_and_the_next_run_one(queue: Queue, moment: str) -> None:
     job_id = queue.enqueue("write_effect", moment)
     run_with_a_crash(queue, job_id)
@@ -68,6 +70,8 @@ from durablejobs.executor import Executor
 from durablejobs.store.endings import Ending
 from durablejobs.store.store import ClaimRequest
 from tests.worker.program import plant
+
+pytestmark = pytest.mark.conformance
 
 if len(sys.argv) > 2:
     plant(sys.argv[2])
@@ -118,6 +122,7 @@ def killed_at_each_call(queue: Queue, planted: str | None) -> list[int]:
     return effects
 
 
+@pytest.mark.sqlite("the system calls of its files")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace kills the process at each system call")
@@ -127,6 +132,7 @@ def test_killed_at_each_write_and_sync_of_the_settling_transaction_the_effect_is
     assert set(effects) == {1}
 
 
+@pytest.mark.sqlite("the system calls of its files")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace kills the process at each system call")

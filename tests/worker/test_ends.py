@@ -8,6 +8,8 @@ from durablejobs import DurableJobs, EnqueueOptions
 
 from .harness import Queue, wait_until
 
+pytestmark = pytest.mark.conformance
+
 
 def test_burst_ends_when_nothing_is_left(queue: Queue) -> None:
     queue.enqueue_many("echo", 50)

@@ -11,6 +11,8 @@ from durablejobs import EnqueueOptions
 
 from .harness import Queue, wait_until
 
+pytestmark = pytest.mark.conformance
+
 
 def test_one_at_a_time_jobs_run_by_priority_then_id(queue: Queue) -> None:
     priorities = [random.randint(-3, 3) for _ in range(40)]

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +15,8 @@ from durablejobs import EnqueueOptions
 from durablejobs.clock import to_text
 
 from .harness import Queue
+
+pytestmark = pytest.mark.conformance
 
 
 def test_an_enqueue_by_another_process_starts_at_once(
@@ -30,11 +31,11 @@ def test_an_enqueue_by_another_process_starts_at_once(
     record_property("pickup_seconds", sorted(waits))
 
 
+@pytest.mark.conformance("and fast")
 def test_a_job_inserted_by_plain_sql_starts_at_once(queue: Queue) -> None:
     queue.start_idle(interval=3600)
-    with closing(sqlite3.connect(queue.path)) as connection, connection:
-        job_id = connection.execute("""INSERT INTO jobs(handler, args) VALUES ('echo', '["hello"]')""").lastrowid
-    assert job_id is not None
+    inserted = queue.sql("""INSERT INTO jobs(handler, args) VALUES ('echo', '["hello"]') RETURNING id""")
+    job_id = inserted[0]["id"]
     queue.wait_for("succeeded", job_id)
     assert queue.job(job_id).result == "hello"
 
@@ -42,7 +43,7 @@ def test_a_job_inserted_by_plain_sql_starts_at_once(queue: Queue) -> None:
 def test_a_job_enqueued_by_a_program_that_ends_at_once_starts_at_once(queue: Queue) -> None:
     queue.start_idle(interval=3600)
     code = "import sys, durablejobs; print(durablejobs.DurableJobs(sys.argv[1]).enqueue('echo', 1).id)"
-    printed = subprocess.run([sys.executable, "-c", code, queue.path], capture_output=True, text=True, check=True)
+    printed = subprocess.run([sys.executable, "-c", code, queue.database], capture_output=True, text=True, check=True)
     queue.wait_for_call(int(printed.stdout))
 
 
@@ -59,6 +60,7 @@ def test_a_scheduled_job_starts_when_it_is_due_and_not_before(queue: Queue, by: 
     assert queue.row(job_id)["claim_token"] == 1  # not given back and claimed again
 
 
+@pytest.mark.sqlite("a time is text there")
 @pytest.mark.parametrize(
     "run_at",
     ["2999-02-30 12:00:00", "2999-04-31 12:00", "2999-01-31 24:00", "2999-01-31   12:00", "2999-01-31", "soon", ""],

@@ -8,6 +8,8 @@ import pytest
 
 from .harness import Queue
 
+pytestmark = pytest.mark.conformance
+
 INNOCENT = 200
 MOST_STARTS = 60
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
+
 from durablejobs import DurableJobs, EnqueueOptions
 
 from .harness import Queue
+
+pytestmark = pytest.mark.conformance
 
 
 def most_at_once(queue: Queue) -> int:
@@ -20,7 +24,7 @@ def most_at_once(queue: Queue) -> int:
 
 
 def test_workers_never_run_more_of_a_limited_queue_than_allowed(queue: Queue) -> None:
-    with closing(DurableJobs(queue.path)) as jobs:
+    with closing(DurableJobs(queue.database)) as jobs:
         jobs.limit("default", 2)
     queue.enqueue_many("sleep", 30, 0.02)
     workers = [queue.start(concurrency=4) for _ in range(3)]
@@ -31,8 +35,9 @@ def test_workers_never_run_more_of_a_limited_queue_than_allowed(queue: Queue) ->
     assert most_at_once(queue) <= 2
 
 
+@pytest.mark.conformance("and fast")
 def test_a_running_worker_respects_a_pause_and_wakes_at_the_resume(queue: Queue) -> None:
-    with closing(DurableJobs(queue.path)) as jobs:
+    with closing(DurableJobs(queue.database)) as jobs:
         jobs.pause("mail")
         waiting = queue.enqueue("echo", 1, options=EnqueueOptions(queue="mail"))
         worker = queue.start(interval=60)

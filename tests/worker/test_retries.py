@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from .harness import Queue
+
+pytestmark = pytest.mark.conformance
 
 
 def test_a_job_that_fails_twice_succeeds_at_its_third_attempt(queue: Queue) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 
+import pytest
+
 from .harness import Queue, wait_until
+
+pytestmark = pytest.mark.conformance
 
 
 def most_at_once(queue: Queue, jobs: set[int], killed: set[int] = frozenset()) -> int:  # type: ignore[assignment]
@@ -39,6 +42,7 @@ def test_several_workers_never_run_more_of_a_key_than_allowed_and_all_jobs_end(q
     assert len(queue.calls("began")) == 2 * 36 + len(others)
 
 
+@pytest.mark.conformance("and fast")
 def test_a_killed_worker_leaves_no_place_taken_and_the_limit_holds(queue: Queue) -> None:
     tenant = enqueue(queue, "acme", 12, 0.2)
     other = enqueue(queue, "other", 6, 0.2)
@@ -55,11 +59,11 @@ def test_a_killed_worker_leaves_no_place_taken_and_the_limit_holds(queue: Queue)
 
 
 def test_a_full_key_in_front_blocks_nobody(queue: Queue) -> None:
-    with sqlite3.connect(queue.path) as connection:
-        connection.executemany(
-            "INSERT INTO jobs(handler, args, priority) VALUES ('limited', ?, 9)", [('["acme", 600]',)] * 10_000
-        )
-    connection.close()
+    enqueue_by_sql = """
+        WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 10000)
+        INSERT INTO jobs(handler, args, priority) SELECT 'limited', '["acme", 600]', 9 FROM numbers
+    """
+    queue.sql(enqueue_by_sql)
     behind = {*enqueue(queue, "other", 3, 0), queue.enqueue("echo", 1)}
     worker = queue.start(concurrency=4)
     queue.wait_for("succeeded", *behind, within=60)
@@ -77,7 +81,7 @@ def test_show_says_what_a_job_with_a_full_key_waits_for(queue: Queue) -> None:
     jobs = sorted(enqueue(queue, "acme", 3, 600))
     worker = queue.start(concurrency=4)
     queue.wait_for("running", *jobs[:2], within=60)
-    command = [sys.executable, "-m", "durablejobs", "show", str(jobs[2]), "--db", str(queue.path)]
+    command = [sys.executable, "-m", "durablejobs", "show", str(jobs[2]), "--db", queue.database]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert "2 of 2 running for key acme" in shown
     worker.kill()

@@ -9,6 +9,8 @@ import pytest
 
 from .harness import Queue, WorkerProcess, wait_until
 
+pytestmark = pytest.mark.conformance
+
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 
 

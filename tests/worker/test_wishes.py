@@ -6,11 +6,15 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from .harness import Queue, wait_until
+
+pytestmark = pytest.mark.conformance
 
 
 def workers(queue: Queue, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "durablejobs", "workers", *arguments, "--db", str(queue.path)]
+    command = [sys.executable, "-m", "durablejobs", "workers", *arguments, "--db", queue.database]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -135,7 +135,9 @@ class PostgresDatabase:
             driver = driver_of(connection)
             driver.execute("SET LOCAL statement_timeout = 0")
             driver.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._channel,))
-            driver.execute(f'CREATE SCHEMA IF NOT EXISTS "{self.schema}"')
+            # Asked first: IF NOT EXISTS wants the right to create schemas also where there is nothing to create.
+            if driver.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (self.schema,)).fetchone() is None:
+                driver.execute(f'CREATE SCHEMA "{self.schema}"')
             driver.execute(f'SET LOCAL search_path TO "{self.schema}"')
             yield connection
 

@@ -14,7 +14,9 @@ from ...errors import (
     DatabaseUnreachableError,
     DatabaseUnusableError,
     DiskFullError,
+    QueueMovedError,
 )
+from ..freezing import MARK
 
 _BUSY: Final = frozenset(
     {
@@ -53,6 +55,8 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
     code = cause.sqlstate
     if code in _BUSY:
         return DatabaseBusyError(location, busy_timeout)
+    if code == "23001" and first_line(cause).startswith(MARK):  # restrict_violation
+        return QueueMovedError(location, first_line(cause).removeprefix(MARK))
     if code == "53100":
         return DiskFullError(location)
     if code == "42501":
