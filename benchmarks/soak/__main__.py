@@ -9,10 +9,12 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from .. import environment, machine
+from .. import environment, machine, postgres_server
 from ..processes import ROOT
 from .settings import PLANTED, Settings
 
@@ -28,9 +30,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # leaves no process behind
     options.dir.mkdir(parents=True, exist_ok=True)
     options.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="soak-", dir=options.dir, ignore_cleanup_errors=True) as place:
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-", dir=options.dir, ignore_cleanup_errors=True) as place,
+        _database(options, Path(place)) as database,
+    ):
         settings = Settings(
-            database=options.db or str(Path(place) / "jobs.db"),
+            database=database,
             directory=Path(place),
             seconds=options.minutes * 60,
             rate=options.rate,
@@ -45,7 +50,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=main.__doc__)
     parser.add_argument("--minutes", type=float, default=30, help="how long (default: 30)")
-    parser.add_argument("--db", metavar="URL", help="an empty database (default: a new SQLite file)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--db", metavar="URL", help="an empty database (default: a new SQLite file)")
+    where.add_argument("--postgres", action="store_true", help="a PostgreSQL server of its own, from pip")
     parser.add_argument("--rate", type=float, default=15, help="calls of the clients in a second (default: 15)")
     parser.add_argument("--lease", type=float, default=6, help="seconds (default: 6)")
     parser.add_argument("--plant", nargs="+", default=[], choices=PLANTED, help="bugs that the verdict must find")
@@ -54,6 +61,16 @@ def _options() -> argparse.Namespace:
         "--dir", type=Path, default=environment.CACHE / "scratch", help="where the files are (default: in the checkout)"
     )
     return parser.parse_args()
+
+
+@contextmanager
+def _database(options: argparse.Namespace, place: Path) -> Iterator[str]:
+    """Yield the path or URL of an empty database."""
+    if not options.postgres:
+        yield options.db or str(place / "jobs.db")
+        return
+    with postgres_server.running() as server:
+        yield server.create_database().replace("postgresql://", "postgresql+psycopg://")
 
 
 def _soak(settings: Settings) -> dict[str, Any]:
