@@ -123,11 +123,11 @@ class Company:
                 self.unforeseen.append(f"{member.name} did not end within {PATIENCE:g} s after SIGTERM")
                 member.end_for_good()
             return
-        if member.asked_to_end_at is not None:
-            self._judge_end(member, code)
-        elif member.is_risky and member in self.workers and code == -signal.SIGKILL:
+        if member.is_risky and member in self.workers and code == -signal.SIGKILL:  # also while it comes to its end
             self.done["workers killed by a job"] += 1
             self.killed.append((member.pid, time.time()))
+        elif member.asked_to_end_at is not None:
+            self._judge_end(member, code)
         else:
             self.unforeseen.append(f"{member.name}.{member.generation} ended with {code} by itself")
         member.start()
