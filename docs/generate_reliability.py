@@ -29,7 +29,17 @@ TABLES: Final = {
     "inputs": catalogue.INPUTS,
     "security": catalogue.SECURITY,
 }
-SHOWN: Final = ("images", "faults", "kills", "invoked", "pauses", "workers killed", "clients killed")
+SHOWN: Final = (
+    "images",
+    "faults",
+    "kills",
+    "invoked",
+    "pauses",
+    "workers killed",
+    "clients killed",
+    "command lines",
+    "rows by SQL",
+)
 
 
 def page() -> str:

@@ -36,6 +36,9 @@ _SETTINGS: Final = {
     "synchronous_commit": "off",
 }
 
+_NEEDS_PASSWORD: Final = "/^locked_"
+"""Roles with such names do, all others are trusted."""
+
 
 def programs() -> tuple[Path, str | None]:
     """Return where `initdb` and `postgres` are, and which user has to run them: PostgreSQL refuses root."""
@@ -71,6 +74,8 @@ def start(directory: Path) -> subprocess.Popen[bytes]:
             stderr=log,
             check=True,
         )
+        rules = data / "pg_hba.conf"
+        rules.write_text(f"local all {_NEEDS_PASSWORD} scram-sha-256\n{rules.read_text()}")
         settings = _SETTINGS | {"unix_socket_directories": str(data)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return subprocess.Popen([binaries / "postgres", "-D", data, *options], user=user, stdout=log, stderr=log)

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import Connection, column, select, table
+from sqlalchemy import Column, Connection, MetaData, Table, Text, select
 
 from ..errors import SchemaError
 from .database import Database
@@ -46,7 +46,9 @@ class SchemaReport(NamedTuple):
     needs: str | None = None
 
 
-_version: Final = table(VERSION_TABLE, column("version_num"), column("needs"), schema=None)
+# Alembic's table, and so none of `metadata`; a Table all the same: SQLAlchemy looks for a plain `table()` in whatever
+# schema the connection finds first.
+_version: Final = Table(VERSION_TABLE, MetaData(), Column("version_num", Text), Column("needs", Text))
 
 
 def _tables(connection: Connection) -> set[str]:

@@ -32,6 +32,8 @@ _HISTORIES: Final = "faults/test_histories.py::test_what_clients_were_told_is_tr
 _CRASHES: Final = "worker/test_crashes.py"
 _CUTS: Final = "faults/test_power_cuts.py"
 _FILE: Final = "store/sqlite/test_database.py"
+_FUZZ: Final = "faults/test_fuzz.py"
+_BAD_PLACES: Final = "faults/postgres/test_bad_databases.py"
 _INPUTS: Final = "faults/test_bad_inputs.py::test_bad_input_gets_one_clear_line_and_nothing_is_stored"
 _SCENARIOS: Final = "faults/test_scenarios.py"
 _SECURITY: Final = "faults/test_security.py"
@@ -404,7 +406,7 @@ SCENARIOS: Final = (
         "It fails alone, with the reason; the others go on",
         (
             "worker/test_bad_jobs.py::test_a_row_that_cannot_be_decoded_fails_alone",
-            "faults/test_bad_inputs.py::test_whatever_sql_inserts_is_refused_or_harms_no_other_job",
+            f"{_FUZZ}::test_whatever_sql_inserts_is_refused_or_harms_no_other_job",
             "store/test_queries.py::test_a_time_that_python_cannot_read_is_none_and_spoils_no_list",
         ),
     ),
@@ -513,10 +515,15 @@ INPUTS: Final = (
     ),
     Fault(
         "B13",
-        "Databases: a directory, a missing one, no permission, no database, another program's, an unknown URL",
+        "Databases: a directory, a missing one, no permission, no database, another program's, an unknown URL, "
+        "no server, a wrong password",
         "One line each, with path and cause, never a password",
         (
-            _INPUTS,
+            "faults/test_bad_inputs.py::test_what_is_no_database_of_ours_gets_one_clear_line",
+            f"{_BAD_PLACES}::test_a_place_where_there_is_no_queue",
+            f"{_BAD_PLACES}::test_a_wrong_password_is_refused_and_never_shown",
+            f"{_BAD_PLACES}::test_a_user_without_rights_on_the_tables_is_told_which_it_lacks",
+            f"{_BAD_PLACES}::test_what_is_no_queue_of_ours_stays_as_it_is",
             "store/test_schema.py::test_a_file_that_is_no_database_is_refused_and_stays_as_it_is",
             "store/test_schema.py::test_a_table_jobs_of_another_program_is_not_touched",
             f"{_FILE}::test_looking_at_another_programs_database_does_not_change_how_it_is_kept",
@@ -527,7 +534,10 @@ INPUTS: Final = (
         "B14",
         "Reading commands on a file that does not exist; `:memory:`",
         "It says so, and creates nothing",
-        (_INPUTS, "cli/test_commands.py::test_a_missing_database_is_not_created_by_looking"),
+        (
+            "faults/test_bad_inputs.py::test_what_is_no_database_of_ours_gets_one_clear_line",
+            "cli/test_commands.py::test_a_missing_database_is_not_created_by_looking",
+        ),
     ),
     Fault(
         "B15",
@@ -601,17 +611,14 @@ INPUTS: Final = (
         "B24",
         "Any command line (fuzz)",
         "A known exit code, no traceback, no control characters",
-        (
-            "faults/test_bad_inputs.py::test_no_command_line_gets_a_traceback",
-            "faults/test_bad_inputs.py::test_no_command_line_gets_a_traceback_for_long",
-        ),
+        (f"{_FUZZ}::test_no_command_line_gets_a_traceback",),
     ),
     Fault(
         "B25",
         "Any `INSERT INTO jobs` (fuzz)",
         "Refused by the database, or harmless to every other job",
         (
-            "faults/test_bad_inputs.py::test_whatever_sql_inserts_is_refused_or_harms_no_other_job",
+            f"{_FUZZ}::test_whatever_sql_inserts_is_refused_or_harms_no_other_job",
             "test_sql_interface.py::test_nonsense_is_refused_by_the_database_and_the_check_is_named",
         ),
     ),

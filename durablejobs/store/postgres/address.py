@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, make_url
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import ArgumentError
@@ -55,7 +57,19 @@ def address_of(target: str, config: DatabaseConfig) -> Address:
     _, parameters = dialect.create_connect_args(  # type: ignore[no-untyped-call]
         url.difference_update_query(["schema", "listen"])
     )
-    return Address(_PATIENCE | parameters, schema, listens, _shown(url, schema))
+    parameters = _PATIENCE | parameters
+    _check_options(parameters)
+    return Address(parameters, schema, listens, _shown(url, schema))
+
+
+def _check_options(parameters: dict[str, Any]) -> None:
+    """Refuse what the driver would refuse at the first connection, by an error that is not about the server."""
+    try:
+        make_conninfo("", **parameters)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError("database", f"the URL has an {str(error).strip()}") from None
+    if not str(parameters["connect_timeout"]).isdecimal():
+        raise ConfigurationError("database", "connect_timeout in the URL must be a whole number of seconds")
 
 
 def _parsed(target: str) -> URL:

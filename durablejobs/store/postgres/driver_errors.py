@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import psycopg
@@ -44,6 +45,12 @@ _UNUSABLE: Final = {
 }
 """By class of code."""
 
+_REFUSED: Final = re.compile(
+    r'FATAL:\s+(?:(?P<database>database ".*" does not exist)|role ".*" (?:does not exist|is not permitted to log in)'
+    r"|\w+ authentication failed for user|no pg_hba\.conf entry for)|no password supplied"
+)
+"""What a server says that will have no connection: no code comes with it. In another language: out of reach."""
+
 
 def translate(error: BaseException, location: str, busy_timeout: float) -> DatabaseError | None:
     """Return our error for one of PostgreSQL's; None when it is not about the database as a whole."""
@@ -52,7 +59,7 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
     cause = postgres_error(error)
     if cause is None:
         return None
-    code = cause.sqlstate
+    code = cause.sqlstate or _code_of_refusal(cause)
     if code in _BUSY:
         return DatabaseBusyError(location, busy_timeout)
     if code == "23001" and first_line(cause).startswith(MARK):  # restrict_violation
@@ -70,6 +77,13 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
     if code is not None and code[:2] in ("53", "58", "XX"):  # out of memory, I/O errors, internal errors
         return DatabaseUnusableError(location, f"the server reports: {first_line(cause)}; nothing was stored")
     return None
+
+
+def _code_of_refusal(cause: psycopg.Error) -> str | None:
+    found = _REFUSED.search(str(cause)) if isinstance(cause, psycopg.OperationalError) else None
+    if found is None:
+        return None
+    return "3D000" if found["database"] else "28000"
 
 
 def postgres_error(error: BaseException) -> psycopg.Error | None:
