@@ -57,6 +57,18 @@ def insert_single(path: str, count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
+def commit_times(path: str, gaps: list[float]) -> list[float]:
+    """Insert a row after each of these pauses, in seconds; return the milliseconds that each commit took."""
+    database = _database(path)
+    found = []
+    for gap in gaps:
+        time.sleep(gap)
+        start = time.perf_counter()
+        database.execute(INSERT, (NOW, NOW))
+        found.append((time.perf_counter() - start) * 1e3)
+    return found
+
+
 def insert_bulk(path: str, count: int) -> float:
     """Insert rows in one transaction; return the rate."""
     database = _database(path)

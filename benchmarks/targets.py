@@ -47,6 +47,7 @@ TARGETS: tuple[Target, ...] = (
     Target("latency_p99", "latency", "enqueue to start in an idle worker, 99th percentile", "at most", 15, "ms"),
     Target("idle_cpu", "idle", "CPU of an idle worker", "at most", 1, "% of a core"),
     Target("drain_backlog", "backlog", "drain with a large backlog, against an empty file", "at least", 0.8, "×"),
+    Target("drain_backlog_queues", "backlog", "the same, against a small file of as many queues", None, None, "×"),
     Target("workers_2", "workers", "2 worker processes on no-op jobs, against 1", "at least", 0.8, "×"),
     Target("workers_4", "workers", "4 worker processes on no-op jobs, against 1", "at least", 0.8, "×"),
     Target("workers_8", "workers", "8 worker processes on no-op jobs, against 1", "at least", 0.8, "×"),

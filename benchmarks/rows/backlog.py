@@ -24,18 +24,24 @@ def measure(run: Run) -> list[Measurement]:
     count = sizes.backlog_drained
 
     def empty_file() -> float:
-        return call(drain_some, path=f"{run.fresh()}/jobs.db", count=count, enqueue=True)
+        return call(drain_some, path=f"{run.fresh()}/jobs.db", count=count, queues=1)
+
+    def file_of_queues() -> float:
+        return call(drain_some, path=f"{run.fresh()}/jobs.db", count=count, queues=QUEUES)
 
     def large_file() -> float:
-        return call(drain_some, path=large, count=count, enqueue=False)
+        return call(drain_some, path=large, count=count, queues=0)
 
     turns = max(1, min(sizes.rounds, sizes.backlog_pending // (2 * count)))
-    ours, base = in_turns(turns, large_file, empty_file)
+    ours, queues, base = in_turns(turns, large_file, file_of_queues, empty_file)
     note = (
         f"{sizes.backlog_finished:,} finished, {sizes.backlog_pending:,} pending, {sizes.backlog_future:,} future, "
         f"{QUEUES} queues; {count:,} drained"
     )
-    return [ratio("drain_backlog", ours, base, note)]
+    return [
+        ratio("drain_backlog", ours, base, note),
+        ratio("drain_backlog_queues", ours, queues, "as many queues there: what is left is the size"),
+    ]
 
 
 def build(path: str, finished: int, pending: int, future: int) -> None:
@@ -45,12 +51,15 @@ def build(path: str, finished: int, pending: int, future: int) -> None:
     histories.add_waiting(path, pending, future, QUEUES)
 
 
-def drain_some(path: str, count: int, enqueue: bool) -> float:
-    """Run so many jobs of what is pending; return the rate."""
+def drain_some(path: str, count: int, queues: int) -> float:
+    """Run so many jobs of what is pending, or of those put into so many queues before; return the rate."""
     jobs = DurableJobs(path)
     register_noop(jobs)
-    if enqueue:
+    if queues == 1:
         jobs.enqueue_many("noop", ((1, 2) for _ in range(count)))
+    elif queues:
+        histories.create(path)
+        histories.add_waiting(path, count, 0, queues)
     start = time.perf_counter()
     report = jobs.work(concurrency=1, max_jobs=count, retention=Retention(**KEEP_ALL))
     took = time.perf_counter() - start

@@ -6,7 +6,6 @@ An option wins over the environment, which wins over pyproject.toml, which wins 
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +69,10 @@ def read_settings(directory: Path | None = None) -> dict[str, Any]:
     """
     path = (directory or Path()) / FILE
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        import tomllib  # takes a while, and most directories have no such file
+
+        document = tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
