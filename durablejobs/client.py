@@ -213,6 +213,8 @@ class Client:
 
         A task that is cancelled while it waits may have stored its job or not.
         """
+        if self._options.connection is not None:
+            return await self._in_users_transaction(Client.enqueue, handler, *args, **kwargs)
         if not self._needs_nothing_but_a_row(handler):
             return await self._enqueue_in_thread(handler, *args, **kwargs)
         row = self.new_job(handler, args, kwargs, self._store.clock.now_text())
@@ -226,12 +228,26 @@ class Client:
         """
         return (
             self._options.unique_key is None
-            and self._options.connection is None
             and handler not in self._registry.redactions
             and not self._listeners.want("enqueued")
             and running_job() is None
             and self._store.is_open
         )
+
+    async def _in_users_transaction(self, verb: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Do it on the user's own connection, which may belong to the running event loop."""
+        given = self._options.connection
+        if hasattr(given, "run_sync"):  # SQLAlchemy's AsyncConnection or AsyncSession
+            await self._learn_time()  # which may ask a server, and the loop must not wait for that
+            result: T = await given.run_sync(lambda own: verb(self.using(connection=own), *args, **kwargs))
+            return result
+        client = self.using(connection=self._store.database.for_threads(given))
+        return await in_thread(verb)(client, *args, **kwargs)
+
+    def _tell_time(self) -> None:
+        self._store.clock.now()
+
+    _learn_time = in_thread(_tell_time)
 
     def _publish_redaction(self, handler: str) -> None:
         """What must not be shown is known before the job can be seen."""
@@ -401,7 +417,14 @@ class Client:
 
     # The same for an event loop
 
-    aenqueue_many = in_thread(enqueue_many)
+    _enqueue_many_in_thread = in_thread(enqueue_many)
+
+    async def aenqueue_many(self, handler: str, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
+        """`enqueue_many` for the event loop, which goes on meanwhile."""
+        if self._options.connection is not None:
+            return await self._in_users_transaction(Client.enqueue_many, handler, items)
+        return await self._enqueue_many_in_thread(handler, items)
+
     acancel = in_thread(cancel)
     aretry = in_thread(retry)
     adelete = in_thread(delete)

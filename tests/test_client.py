@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import create_engine
+from psycopg.rows import dict_row
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
 from durablejobs import (
@@ -462,17 +464,19 @@ def test_a_generator_of_300_000_items_takes_constant_memory(
 
 
 @pytest.fixture
-def orders(database_path: Path, timed_jobs: DurableJobs, sql: Sql) -> None:
-    """The application's own table, in the same file as the queue."""
+def orders(dialect: str, timed_jobs: DurableJobs, sql: Sql) -> None:
+    """The application's own table, in the same database as the queue."""
     timed_jobs.open()
-    sql("CREATE TABLE orders(id INTEGER PRIMARY KEY)")
+    sql("DROP TABLE IF EXISTS orders")
+    sql(f"CREATE TABLE orders(id {'INTEGER' if dialect == 'sqlite' else 'SERIAL'} PRIMARY KEY)")
 
 
 class OwnTransaction:
     """A user's transaction of some kind, and how it ends."""
 
-    def __init__(self, kind: str, path: Path) -> None:
-        self.engine = create_engine(f"sqlite:///{path}")
+    def __init__(self, kind: str, database: str) -> None:
+        is_file = "://" not in database
+        self.engine = create_engine(f"sqlite:///{database}" if is_file else database)
         self.given: Any
         if kind == "Connection":
             self.given = self.engine.connect()
@@ -480,9 +484,13 @@ class OwnTransaction:
         elif kind == "Session":
             self.given = Session(self.engine)
             self.execute = self.given.connection().exec_driver_sql
-        else:
-            self.given = sqlite3.connect(path)
+        elif is_file:
+            self.given = sqlite3.connect(database)
+            self.execute = self.given.execute
             self.given.row_factory = lambda cursor, row: "the user's rows are no tuples"
+        else:
+            url = make_url(database).set(drivername="postgresql")
+            self.given = psycopg.connect(url.render_as_string(hide_password=False), row_factory=dict_row)
             self.execute = self.given.execute
 
     def close(self) -> None:
@@ -490,9 +498,9 @@ class OwnTransaction:
         self.engine.dispose()
 
 
-@pytest.fixture(params=["Connection", "Session", "sqlite3"])
-def own(request: pytest.FixtureRequest, database_path: Path, orders: None) -> Iterator[OwnTransaction]:
-    transaction = OwnTransaction(request.param, database_path)
+@pytest.fixture(params=["Connection", "Session", "the driver's own"])
+def own(request: pytest.FixtureRequest, database: str, orders: None) -> Iterator[OwnTransaction]:
+    transaction = OwnTransaction(request.param, database)
     yield transaction
     transaction.close()
 
@@ -503,6 +511,7 @@ STORED = "SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM 
 @pytest.mark.parametrize("user_first", [True, False])
 @pytest.mark.parametrize("commits", [True, False])
 @pytest.mark.parametrize("many", [False, True])
+@pytest.mark.conformance
 def test_the_job_exists_if_and_only_if_the_users_rows_do(
     timed_jobs: DurableJobs, own: OwnTransaction, sql: Sql, user_first: bool, commits: bool, many: bool
 ) -> None:
@@ -527,6 +536,7 @@ def test_the_job_exists_if_and_only_if_the_users_rows_do(
     assert sql(STORED) == [expected]
 
 
+@pytest.mark.conformance
 def test_enqueueing_alone_in_the_users_transaction_waits_for_his_commit(
     timed_jobs: DurableJobs, own: OwnTransaction, sql: Sql
 ) -> None:
@@ -536,6 +546,17 @@ def test_enqueueing_alone_in_the_users_transaction_waits_for_his_commit(
     assert sql(STORED) == [{"orders": 0, "jobs": 2}]
 
 
+@pytest.mark.conformance
+def test_a_rule_of_a_unique_key_holds_in_the_users_transaction(
+    timed_jobs: DurableJobs, own: OwnTransaction, sql: Sql
+) -> None:
+    client = timed_jobs.using(connection=own.given, unique_key="k", on_conflict="replace", unique_for=3600)
+    assert client.enqueue("mail", "first").id == client.enqueue("mail", "second").id == 1
+    own.given.commit()
+    assert sql("SELECT args FROM jobs") == [{"args": '["second"]'}]
+
+
+@pytest.mark.conformance
 def test_a_duplicate_in_the_users_transaction_is_reported_as_one(
     timed_jobs: DurableJobs, own: OwnTransaction, sql: Sql
 ) -> None:
@@ -547,6 +568,7 @@ def test_a_duplicate_in_the_users_transaction_is_reported_as_one(
     assert sql("SELECT args FROM jobs") == [{"args": '["first"]'}]
 
 
+@pytest.mark.conformance
 def test_a_handler_takes_the_users_connection_too(mail: Any, own: OwnTransaction, sql: Sql) -> None:
     mail.using(connection=own.given).enqueue("a@b.c", "receipt")
     own.given.rollback()

@@ -125,6 +125,10 @@ class Database(Protocol):
         """Insert many jobs on a connection that the user passes."""
         ...
 
+    def for_threads(self, given: Any) -> Any:
+        """Return what a verb in a thread takes for a connection that belongs to the running event loop, and others."""
+        ...
+
     def lend(self) -> LentTransaction:
         """Return a transaction for a handler, on a connection that nobody else uses meanwhile."""
         ...

@@ -17,7 +17,7 @@ def users_connection(given: Any, dialect: str, drivers_own: str) -> Connection:
     if orm is not None and isinstance(given, orm.Session):
         connection = given.connection()
     if not isinstance(connection, Connection):
-        hint = "; in async code: await connection.run_sync(…)" if type(given).__name__.startswith("Async") else ""
+        hint = "; it takes `await ….aenqueue(…)`" if type(given).__name__.startswith("Async") else ""
         raise ConfigurationError(
             "connection",
             f"must be a SQLAlchemy Connection or Session, or {drivers_own}, not {type(given).__name__}{hint}",

@@ -121,6 +121,10 @@ class PostgresDatabase:
         with self.translated_errors():
             return inserts.insert_jobs_in(given, new_jobs, self.schema)
 
+    def for_threads(self, given: Any) -> Any:
+        """Return what uses a `psycopg.AsyncConnection` from a thread; any other connection as it is."""
+        return inserts.for_threads(given)
+
     def lend(self) -> LentTransaction:
         """Return a transaction of a connection that is lent to a handler. Raises what `write` raises."""
         return LentTransaction(self._begun_writing, self.location, self.config.busy_timeout)

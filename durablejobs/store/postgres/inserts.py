@@ -6,10 +6,12 @@ that order, so sorted ids belong to the rows as they were given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -31,6 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from ...errors import ConfigurationError
 from ...jobs import NewJob
 from ..bulk import CHUNK, store_as_they_come
 from ..hot import DriverCursor, HotStatement, Run, run_on
@@ -86,6 +89,9 @@ INSERT_ALIKE: Final = HotStatement(
         NewJob._fields, select(*(_shared(name) for name in NewJob._fields)).order_by(_arguments.c.position)
     )
 )
+
+_DRIVERS: Final = frozenset({"psycopg", "psycopg_async", "psycopg2"})
+"""Drivers of a user's engine that take a statement as ours does."""
 
 _NO_LIMIT: Final = "SET LOCAL idle_in_transaction_session_timeout = 0"
 """The iterable may be slow, and is the user's business: no limit on the pause between two statements."""
@@ -144,8 +150,17 @@ def run_for_user(given: Any, schema: str) -> Run:
     """Return what runs statements on a `psycopg.Connection`, a SQLAlchemy `Connection` or `Session`."""
     if isinstance(given, psycopg.Connection):
         run = partial(_run_by_psycopg, given, schema)
+    elif isinstance(given, _OnEventLoop):
+        run = partial(_run_on_event_loop, given, schema)
     else:
-        run = partial(_run_by_sqlalchemy, users_connection(given, "postgresql", "a psycopg.Connection"), schema)
+        connection = users_connection(given, "postgresql", "a psycopg.Connection")
+        if connection.dialect.driver not in _DRIVERS:
+            raise ConfigurationError(
+                "connection",
+                f"uses the driver {connection.dialect.driver}, which takes statements in another form; "
+                "make the engine with postgresql+psycopg://, which serves create_engine and create_async_engine",
+            )
+        run = partial(_run_by_sqlalchemy, connection, schema)
 
     def run_with_zone(statement: HotStatement, values: Mapping[str, Any]) -> DriverCursor:
         # A user's connection may have any time zone.
@@ -166,10 +181,53 @@ def _run_by_psycopg(
     return cursor.execute(compiled.sql, compiled.positional(values))
 
 
+class _OnEventLoop(NamedTuple):
+    """A connection that only its event loop may use."""
+
+    connection: psycopg.AsyncConnection[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """What a statement brought, all of it."""
+
+    rowcount: int
+    rows: list[Any]
+
+    def fetchone(self) -> Any:
+        return self.rows[0] if self.rows else None
+
+    def fetchall(self) -> list[Any]:
+        return self.rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
+
+def for_threads(given: Any) -> Any:
+    """Return what a thread takes for a connection of the running event loop; any other connection as it is."""
+    if isinstance(given, psycopg.AsyncConnection):
+        return _OnEventLoop(given, asyncio.get_running_loop())
+    return given
+
+
+def _run_on_event_loop(
+    given: _OnEventLoop, schema: str, statement: HotStatement, values: Mapping[str, Any]
+) -> DriverCursor:
+    compiled = statement.on_postgres(schema)
+
+    async def execute() -> _Fetched:
+        async with given.connection.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(compiled.sql, compiled.positional(values))
+            return _Fetched(cursor.rowcount, await cursor.fetchall() if cursor.description else [])
+
+    return asyncio.run_coroutine_threadsafe(execute(), given.loop).result()
+
+
 def _run_by_sqlalchemy(
     connection: Connection, schema: str, statement: HotStatement, values: Mapping[str, Any]
 ) -> DriverCursor:
-    # Through SQLAlchemy, which has to know of the transaction, and knows the user's driver.
-    return connection.execute(
-        statement.in_postgres(), dict(values), execution_options={"schema_translate_map": {None: schema}}
-    )
+    # Through SQLAlchemy, which has to know of the transaction.
+    compiled = statement.on_postgres(schema)
+    return connection.exec_driver_sql(compiled.sql, compiled.positional(values))

@@ -103,7 +103,7 @@ class WriteTransaction(Transaction):
 class LentTransaction(WriteTransaction):
     """A transaction whose connection is lent to a handler."""
 
-    __slots__ = ()
+    __slots__ = ("_tell",)
 
     def __enter__(self) -> Connection:
         connection = super().__enter__()
@@ -116,7 +116,10 @@ class LentTransaction(WriteTransaction):
         """Nothing depends on the thread: each transaction has a connection of its own."""
 
     def forbid_end(self, tell: Callable[[str], None]) -> None:
-        """PostgreSQL cannot refuse a COMMIT; `_Guard` sees those that come through SQLAlchemy."""
+        """PostgreSQL cannot refuse a COMMIT: `_Guard` refuses those through SQLAlchemy, others are seen afterwards."""
+        self._tell = tell
 
     def allow_end(self) -> None:
-        """Nothing was forbidden."""
+        """Take the connection back; tell if the transaction was ended by the driver's own connection meanwhile."""
+        if self._driver.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            self._tell("an end by the driver's own connection")

@@ -171,6 +171,10 @@ class SqliteDatabase:
         with self.translated_errors():
             return inserts.insert_jobs_in(given, new_jobs)
 
+    def for_threads(self, given: Any) -> Any:
+        """Return the connection as it is: SQLite's own belong to no event loop."""
+        return given
+
     def lend(self) -> LentTransaction:
         """Return a transaction of the connection that is lent to handlers. Raises what `write` raises."""
         return LentTransaction(self._handlers_writer)

@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import pytest
 from durablejobs import DurableJobs, Job
 from durablejobs.client import Client
 
+from ...conftest import sql_on_postgres, sql_on_sqlite
 from ..harness import wait_until
 
 PATIENCE = 60.0
@@ -32,13 +31,19 @@ class Site:
 
     directory: Path
     jobs: DurableJobs
+    url: str | None = None
+    """Where a server keeps the jobs."""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def database(self) -> str:
+        return self.url or "jobs.db"
 
     # Workers
 
     def start(self, *arguments: object) -> subprocess.Popen[bytes]:
         """Start `durablejobs worker` with these arguments."""
-        return self.start_python("-m", "durablejobs", "worker", "--db", "jobs.db", *arguments)
+        return self.start_python("-m", "durablejobs", "worker", "--db", self.database, *arguments)
 
     def start_python(self, *arguments: object) -> subprocess.Popen[bytes]:
         with (self.directory / "log").open("ab") as log:
@@ -55,7 +60,7 @@ class Site:
     def command(self, *arguments: object) -> str:
         """Run any command of the command line; return what it prints."""
         return subprocess.run(
-            [sys.executable, "-m", "durablejobs", *map(str, arguments), "--db", "jobs.db"],
+            [sys.executable, "-m", "durablejobs", *map(str, arguments), "--db", self.database],
             cwd=self.directory,
             capture_output=True,
             check=True,
@@ -96,9 +101,9 @@ class Site:
         return self.sql("SELECT * FROM job_errors WHERE job_id = ? ORDER BY id", job_id)
 
     def sql(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        with closing(sqlite3.connect(self.directory / "jobs.db", isolation_level=None, timeout=PATIENCE)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(statement, values)]
+        path = str(self.directory / "jobs.db")
+        with sql_on_postgres(self.url) if self.url else sql_on_sqlite(path, PATIENCE) as run:
+            return run(statement, *values)
 
     # Calls
 
@@ -122,11 +127,13 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def site(tmp_path: Path, empty_database: Path) -> Iterator[Site]:
-    shutil.copyfile(empty_database, tmp_path / "jobs.db")
+def site(tmp_path: Path, empty_database: Path, dialect: str, request: pytest.FixtureRequest) -> Iterator[Site]:
+    url = request.getfixturevalue("postgres_url") if dialect == "postgresql" else None
+    if url is None:
+        shutil.copyfile(empty_database, tmp_path / "jobs.db")
     shutil.copyfile(Path(__file__).with_name("site_handlers.py"), tmp_path / "handlers.py")
-    jobs = DurableJobs(tmp_path / "jobs.db")
-    site = Site(tmp_path, jobs)
+    jobs = DurableJobs(url or tmp_path / "jobs.db")
+    site = Site(tmp_path, jobs, url)
     yield site
     for process in site.processes:
         if process.poll() is None:

@@ -6,9 +6,12 @@ import pytest
 
 from .conftest import Site
 
+pytestmark = pytest.mark.conformance
+
 
 @pytest.fixture(autouse=True)
 def effects(site: Site) -> None:
+    site.sql("DROP TABLE IF EXISTS effects")
     site.sql("CREATE TABLE effects(job INTEGER)")
 
 
