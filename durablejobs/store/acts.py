@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Update, and_, case, delete, exists, func, literal, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Update,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from ..jobs import JobFilter
@@ -56,26 +69,30 @@ def retry(connection: Connection, ids: Sequence[int], now: datetime) -> list[int
 
     A job whose unique key is held by another one stays as it is.
     """
-    retried = []
-    for job_id in ids:  # one by one: two of them may have the same unique key
-        retrying = (
-            update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.status.in_(RETRYABLE), ~_key_is_taken)
-            .values(
-                status=Status.PENDING,
-                run_at=now,
-                crashes=0,
-                max_attempts=case(
-                    (jobs.c.attempt < jobs.c.max_attempts, jobs.c.max_attempts), else_=jobs.c.attempt + 1
-                ),
-                cancel_requested_at=None,
-                result=None,
-                finished_at=None,
-            )
-        )
-        if _changes_one(connection, retrying):
+    without_key = _retrying(now).where(jobs.c.id.in_(ids), jobs.c.unique_key.is_(None)).returning(jobs.c.id)
+    retried = [row[0] for row in connection.execute(without_key)]
+    with_key = select(jobs.c.id).where(jobs.c.id.in_(ids), jobs.c.unique_key.is_not(None)).order_by(jobs.c.id)
+    for (job_id,) in connection.execute(with_key).all():  # one by one: two of them may have the same key
+        if _changes_one(connection, _retrying(now).where(jobs.c.id == job_id, ~_key_is_taken)):
             retried.append(job_id)
     return retried
+
+
+def _retrying(now: datetime) -> Update:
+    has_attempt_left = jobs.c.attempt < jobs.c.max_attempts
+    return (
+        update(jobs)
+        .where(jobs.c.status.in_(RETRYABLE))
+        .values(
+            status=Status.PENDING,
+            run_at=now,
+            crashes=0,
+            max_attempts=case((has_attempt_left, jobs.c.max_attempts), else_=jobs.c.attempt + 1),
+            cancel_requested_at=None,
+            result=None,
+            finished_at=None,
+        )
+    )
 
 
 def _changes_one(connection: Connection, statement: Update) -> bool:
@@ -111,26 +128,32 @@ def ids_after(
 
 
 def prune(connection: Connection, finished_before: dict[Status, datetime], most: int = BATCH) -> int:
-    """Delete up to `most` jobs that ended before their status's moment; return how many."""
-    old = or_(
-        *(
-            and_(jobs.c.status == status, jobs.c.finished_at < moment, jobs.c.finished_at.is_not(None))
-            for status, moment in finished_before.items()
-        )
+    """Delete up to `most` jobs that ended before their status's moment, the longest ended first; return how many."""
+    gone = 0
+    for status, moment in finished_before.items():
+        if gone < most:
+            # Workers prune at the same time; each takes what no other has.
+            old = select(jobs.c.id).where(*_ended_before(status, moment)).order_by(jobs.c.finished_at)
+            ids = old.limit(most - gone).with_for_update(skip_locked=True)
+            gone += connection.execute(delete(jobs).where(is_among(ids))).rowcount
+    return gone
+
+
+def has_prunable(connection: Connection, finished_before: dict[Status, datetime]) -> bool:
+    """Return whether `prune` would delete anything."""
+    return any(
+        connection.execute(select(func.min(jobs.c.finished_at)).where(*_ended_before(status, moment))).scalar()
+        for status, moment in finished_before.items()
     )
-    # Workers prune at the same time; each takes what no other has.
-    ids = select(jobs.c.id).where(old).limit(most).with_for_update(skip_locked=True)
-    gone = connection.execute(delete(jobs).where(is_among(ids)))
-    return gone.rowcount
+
+
+def _ended_before(status: Status, moment: datetime) -> tuple[ColumnElement[bool], ...]:
+    return jobs.c.status == status, jobs.c.finished_at < moment, jobs.c.finished_at.is_not(None)
 
 
 def count_prunable(connection: Connection, finished_before: dict[Status, datetime]) -> int:
     """Return how many jobs `prune` would delete in all."""
     return sum(
-        connection.execute(
-            select(func.count()).where(
-                jobs.c.status == status, jobs.c.finished_at < moment, jobs.c.finished_at.is_not(None)
-            )
-        ).scalar_one()
+        connection.execute(select(func.count()).select_from(jobs).where(*_ended_before(status, moment))).scalar_one()
         for status, moment in finished_before.items()
     )

@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     BindParameter,
     Connection,
+    Integer,
     Select,
     bindparam,
-    exists,
     func,
     literal_column,
     select,
@@ -49,7 +49,8 @@ _NO_LIMIT: Final = 2**31
 # Literals, as the condition of the partial index says it.
 _HAS_PLACES: Final = jobs.c.running_key.is_not(None) & jobs.c.finished_at.is_(None)
 
-ARE_WAITING: Final = HotStatement(select(exists(select(jobs.c.id).where(_HAS_PLACES, IS_PENDING))))
+_a_key = select(func.min(jobs.c.running_key)).where(_HAS_PLACES, IS_PENDING).scalar_subquery()
+ARE_WAITING: Final = HotStatement(select(_a_key.is_not(None)))  # not EXISTS: see `claims.PEEK`
 RUNNING: Final = HotStatement(
     select(jobs.c.running_key, func.count())
     .where(_HAS_PLACES, jobs.c.status == literal_column("'running'"))
@@ -259,11 +260,17 @@ def _of_key(
 
 @lru_cache(maxsize=128)
 def without_key_statement(
-    queue_count: int, handler_count: int = 0, are_excluded: bool = False, limited_count: int = 0
+    queue_count: int,
+    handler_count: int = 0,
+    are_excluded: bool = False,
+    limited_count: int = 0,
+    in_postgres: bool = False,
 ) -> HotStatement:
     """Return the select of what a claim of the same shape would claim."""
     found: Select[Any] = select(jobs.c.priority, jobs.c.id, jobs.c.queue, jobs.c.handler)
-    best = best_first(queue_count, handler_count, are_excluded, limited_count)
+    best = best_first(queue_count, handler_count, are_excluded, limited_count, in_postgres)
+    if in_postgres:
+        best = select(best.subquery("best").c.id).limit(bindparam("most", type_=Integer))
     return HotStatement(found.where(jobs.c.id.in_(best)))
 
 
@@ -303,7 +310,7 @@ def _best_without_key(
         return []
     queues, limited_count, values = of_queues(queues, rooms)
     shape, names = with_handlers(handlers)
-    statement = without_key_statement(len(queues), *shape, limited_count)
+    statement = without_key_statement(len(queues), *shape, limited_count, is_postgres(connection))
     rows = statement.run(connection, values | names | {"most": most})
     return sorted(_Candidate(-priority, job_id, queue, handler) for priority, job_id, queue, handler in rows)
 

@@ -525,7 +525,7 @@ class Store:
         if not finished_before:
             return 0
         with self._read() as connection:  # mostly nothing is old enough: then no writer has to wait
-            if not acts.count_prunable(connection, finished_before):
+            if not acts.has_prunable(connection, finished_before):
                 return 0
         with self._write() as connection:
             return acts.prune(connection, finished_before)

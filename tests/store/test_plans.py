@@ -85,7 +85,7 @@ COOL: dict[str, tuple[Callable[[Store], Any], Expected]] = {
         lambda store: store.statistics(5),
         Expected(("ix_jobs_pending", "ix_jobs_scheduled", "ix_jobs_running", "ix_jobs_finished"), may_sort=True),
     ),
-    "retry": (lambda store: store.retry(1), Expected((PRIMARY_KEY, "ix_jobs_unique_key"))),
+    "retry": (lambda store: store.retry(3), Expected((PRIMARY_KEY, "ix_jobs_unique_key"))),
     "delete": (lambda store: store.delete(2), Expected((PRIMARY_KEY,))),
 }
 

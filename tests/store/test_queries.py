@@ -37,20 +37,19 @@ filters = st.builds(
 fresh = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def fill(store: Store, clock: ManualClock, sql: Sql, given_rows: list[tuple[str, str, Status, int]]) -> None:
+def fill(clock: ManualClock, sql: Sql, given_rows: list[tuple[str, str, Status, int]]) -> None:
     """Store exactly these rows; the last number is how many seconds ago the job was enqueued or ended."""
     sql("DELETE FROM jobs")
+    values: list[str | None] = []
     for handler, queue, status, seconds in given_rows:
         moment = ManualClock(clock.now())
-        moment.advance(-seconds)
-        job_id, _ = store.insert(new_job(moment, handler=handler, queue=queue))
-        sql(
-            "UPDATE jobs SET status = ?, finished_at = ?, lease_expires_at = ? WHERE id = ?",
-            status,
-            to_text(moment.now()) if status in FINAL else None,
-            to_text(START) if status is Status.RUNNING else None,
-            job_id,
-        )
+        text = to_text(moment.advance(-seconds))
+        ended = text if status in FINAL else None
+        values += [handler, queue, status, text, text, ended, to_text(START) if status is Status.RUNNING else None]
+    if values:  # in one statement: there are thousands of rows in a test
+        rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(given_rows))
+        columns = "handler, queue, status, run_at, created_at, finished_at, lease_expires_at"
+        sql(f"INSERT INTO jobs({columns}) VALUES {rows}", *values)
 
 
 def all_jobs(store: Store, sql: Sql) -> list[Job]:
@@ -73,7 +72,7 @@ def test_a_list_is_what_a_plain_filter_of_all_jobs_gives(
     limit: int,
     before: int | None,
 ) -> None:
-    fill(store, clock, sql, given_rows)
+    fill(clock, sql, given_rows)
     jobs = all_jobs(store, sql)
     if before is not None and jobs:
         before += jobs[-1].id
@@ -93,14 +92,14 @@ def test_a_list_is_what_a_plain_filter_of_all_jobs_gives(
 def test_the_count_of_an_act_is_the_number_of_jobs_it_would_change(
     store: Store, clock: ManualClock, sql: Sql, given_rows: list[tuple[str, str, Status, int]], wanted: JobFilter
 ) -> None:
-    fill(store, clock, sql, given_rows)
+    fill(clock, sql, given_rows)
     for act in ("cancel", "retry", "delete"):
         counted, changed, after = store.count(act, wanted), 0, 0
         while after is not None:
             done, after = store.act_on_batch(act, wanted, after)  # type: ignore[assignment]
             changed += done
         assert counted == changed
-        fill(store, clock, sql, given_rows)
+        fill(clock, sql, given_rows)
 
 
 def test_pages_follow_each_other_without_a_gap_or_a_repetition(store: Store, clock: ManualClock) -> None:
@@ -235,7 +234,7 @@ def brute_force(jobs: list[Job], now: Any, minutes: float) -> list[QueueStatisti
 def test_statistics_are_what_counting_all_jobs_gives(
     store: Store, clock: ManualClock, sql: Sql, given_rows: list[tuple[str, str, Status, int]], minutes: float
 ) -> None:
-    fill(store, clock, sql, given_rows)
+    fill(clock, sql, given_rows)
     assert store.statistics(minutes) == brute_force(all_jobs(store, sql), clock.now(), minutes)
 
 
