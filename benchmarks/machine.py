@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import redis_server
-from .peers import PEERS, Ours
+from . import postgres_server, redis_server
+from .peers import ON_POSTGRES, PEERS, Ours
 from .processes import ROOT
 
 
@@ -28,9 +28,10 @@ def describe(scratch: Path) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "sqlite": sqlite3.sqlite_version,
         "redis": redis_server.version(),
+        "postgres": postgres_server.version(),
         "commit": _commit(),
         "load_before": os.getloadavg()[0],
-        "versions": {name: version(name) for each in [Ours, *PEERS] for name in each.distributions},
+        "versions": {name: version(name) for each in [Ours, *PEERS, *ON_POSTGRES] for name in each.distributions},
     }
 
 

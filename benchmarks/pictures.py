@@ -29,7 +29,13 @@ def draw(results: dict[str, Any], directory: Path) -> list[str]:
     if plt is None:
         return []
     series = results["series"]
-    chosen = {"throughput": "peers", "latency": "latencies", "history": "history", "workers": "workers"}
+    chosen = {
+        "throughput": "peers",
+        "postgres": "postgres_peers",
+        "latency": "latencies",
+        "history": "history",
+        "workers": "workers",
+    }
     drawn = []
     for name, source in chosen.items():
         if source not in series:
@@ -49,10 +55,24 @@ def draw(results: dict[str, Any], directory: Path) -> list[str]:
 
 def _throughput(plot: Any, series: dict[str, Any]) -> None:
     axes = plot.subplots()
+    _bars(axes, series["peers"])
+    axes.set_xlabel("no-op jobs a second, one worker (logarithmic); orange: loses the job of a killed worker")
+    axes.set_title("Draining a queue")
+
+
+def _postgres(plot: Any, series: dict[str, Any]) -> None:
+    axes = plot.subplots()
+    _bars(axes, series["postgres_peers"])
+    axes.set_xlabel("no-op jobs a second, one worker (logarithmic)")
+    axes.set_title("Draining a queue on PostgreSQL")
+
+
+def _bars(axes: Any, records: list[dict[str, Any]]) -> None:
     bars = []
-    for record in series["peers"]:
+    for record in records:
         if record["drain"]:
-            color = OURS if record["name"] == "durablejobs" else OTHERS if record["keeps_jobs"] else NOT_KEEPING
+            is_ours = record["name"].startswith("durablejobs")
+            color = OURS if is_ours else OTHERS if record["keeps_jobs"] else NOT_KEEPING
             label = record["name"] + ("" if record["dispatches"] else " (bare loop)")
             bars.append((statistics.median(record["drain"]), label, color))
         if record["raw"]:
@@ -65,8 +85,6 @@ def _throughput(plot: Any, series: dict[str, Any]) -> None:
     for place, rate in enumerate(rates):
         axes.text(rate * 1.08, place, f"{rate:,.0f}", va="center", size=9)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("no-op jobs a second, one worker (logarithmic); orange: loses the job of a killed worker")
-    axes.set_title("Draining a queue")
 
 
 def _latency(plot: Any, series: dict[str, Any]) -> None:
@@ -145,4 +163,10 @@ def _workers(plot: Any, series: dict[str, Any]) -> None:
     axes.set_title("Worker scaling")
 
 
-_PAINTERS = {"throughput": _throughput, "latency": _latency, "history": _history, "workers": _workers}
+_PAINTERS = {
+    "throughput": _throughput,
+    "postgres": _postgres,
+    "latency": _latency,
+    "history": _history,
+    "workers": _workers,
+}

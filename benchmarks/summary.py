@@ -16,13 +16,18 @@ Made by `python -m benchmarks` from the JSON files beside it; do not edit. What 
 [performance.md](../performance.md).
 
 Every ratio is the median of measurements taken in turns, with the lowest and the highest turn. Every measurement
-runs in fresh processes on a fresh file, with `synchronous=FULL`. The raw loop is `benchmarks/raw.py`: the standard
-library's `sqlite3` on a plain table, no queue around it.
+runs in fresh processes on a fresh file or database, which waits for the disk at every commit. The raw loop is
+`benchmarks/raw.py`: the standard library's `sqlite3` on a plain table, no queue around it.
 """
 
 PEERS_HEAD = """\
 One worker, one no-op job at a time, enqueued one by one beforehand; the rate counts from the first job's start to the
 last one's. The systems do not do the same work: what each keeps and what it leaves out is in the last column.
+"""
+POSTGRES_HEAD = """\
+All on one server of the benchmark's own, with fsync and synchronous_commit on, each turn in a new database. One worker
+process, which drains what was enqueued one by one, from 16 threads or tasks, and in one transaction. A ratio is taken
+against the faster setting of a peer; "tuned" are the best that we found.
 """
 PEERS_COLUMNS = (
     (
@@ -40,33 +45,47 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 def write(directory: Path) -> None:
     """Write the summary of the results that are there, the fullest first."""
     parts = [HEAD]
-    for results in _found(directory):
+    for results in _found(directory, sum(_PAGES.values(), ())):
         parts += _mode(results)
     (directory / "README.md").write_text("\n".join(parts))
 
 
-def refresh(page: Path, directory: Path) -> None:
-    """Write the fullest results' figures between the marks of the page, if it has them."""
+_PAGES = {"performance.md": ("full", "quick", "smoke"), "postgresql.md": ("postgres",)}
+"""Which modes' results stand on which page, the fullest first."""
+
+
+def refresh(pages: Path, directory: Path) -> None:
+    """Write the fullest results' figures between the marks of each page, if it has them."""
+    for page, modes in _PAGES.items():
+        found = _found(directory, modes)
+        if found:
+            _refresh(pages / page, found[0])
+
+
+def _refresh(page: Path, results: dict[str, Any]) -> None:
     text = page.read_text() if page.exists() else ""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
-    found = _found(directory)
-    if not begin or not end or not found:
+    if not begin or not end:
         return
-    results = found[0]
     machine = results["machine"]
     where = (
         f"`--{results['mode']}` on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['filesystem']}, {machine['python']}, SQLite {machine['sqlite']}. {verdicts(results['rows'])}."
+        f"{machine['filesystem']}, {machine['python']}, {_database(results)}. {verdicts(results['rows'])}."
     )
     lines = [where, "", "| what | target | measured | lowest–highest | |", "|---|---|---|---|---|"]
     lines += [f"| {' | '.join(_cells(row))} |" for row in results["rows"]]
     page.write_text(before + begin + "\n" + "\n".join(lines) + "\n" + end + after)
 
 
-def _found(directory: Path) -> list[dict[str, Any]]:
-    paths = (directory / f"results-{mode}.json" for mode in ("full", "quick", "smoke"))
+def _found(directory: Path, modes: tuple[str, ...]) -> list[dict[str, Any]]:
+    paths = (directory / f"results-{mode}.json" for mode in modes)
     return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def _database(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    return f"PostgreSQL {machine['postgres']}" if results["mode"] == "postgres" else f"SQLite {machine['sqlite']}"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -78,7 +97,8 @@ def _mode(results: dict[str, Any]) -> list[str]:
     machine = results["machine"]
     where = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:g} GB; {machine['kernel']}, "
-        f"{machine['filesystem']}; {machine['python']}, SQLite {machine['sqlite']}, Redis {machine['redis']}; "
+        f"{machine['filesystem']}; {machine['python']}, SQLite {machine['sqlite']}, "
+        f"PostgreSQL {machine.get('postgres', 'not measured')}, Redis {machine['redis']}; "
         f"durablejobs at commit {machine['commit']}. Took {results['seconds'] / 60:.1f} minutes; load average before "
         f"{machine['load_before']:.2f} (near 0: a quiet machine)."
     )
@@ -87,13 +107,15 @@ def _mode(results: dict[str, Any]) -> list[str]:
     parts += [f"| {' | '.join((*_cells(row), row['note'].replace('|', '/')))} |" for row in results["rows"]]
     parts.append("")
     if "peers" in results["series"]:
-        parts += _peers(results["series"]["peers"])
+        parts += _peers("Systems, and where they differ", PEERS_HEAD, results["series"]["peers"])
+    if "postgres_peers" in results["series"]:
+        parts += _peers("Systems on PostgreSQL", POSTGRES_HEAD, results["series"]["postgres_peers"])
     parts += [f"![{name}]({name}.svg)\n" for name in results["pictures"]]
     return parts
 
 
-def _peers(records: list[dict[str, Any]]) -> list[str]:
-    lines = ["### Systems, and where they differ", "", PEERS_HEAD, *PEERS_COLUMNS]
+def _peers(title: str, head: str, records: list[dict[str, Any]]) -> list[str]:
+    lines = [f"### {title}", "", head, *PEERS_COLUMNS]
     lines += [f"| {' | '.join(_peer(record))} |" for record in records]
     raw = records[0]["raw"]
     if raw:

@@ -74,9 +74,42 @@ TARGETS: tuple[Target, ...] = (
     Target("history_stats", "history", "statistics with the longest history", None, None, "ms"),
 )
 
-FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(target.family for target in TARGETS))
+ON_POSTGRES: tuple[Target, ...] = (
+    Target("postgres_drain_procrastinate", "postgres_peers", "drain, against Procrastinate", "at least", 20, "×"),
+    Target("postgres_drain_pgqueuer", "postgres_peers", "drain, against PgQueuer", "at least", 3, "×"),
+    Target(
+        "postgres_enqueue", "postgres_peers", "enqueue, one commit each, against the faster peer", "at least", 2, "×"
+    ),
+    Target("postgres_enqueue_16", "postgres_peers", "the same, from 16 threads or tasks", "at least", 2, "×"),
+    Target("postgres_bulk", "postgres_peers", "enqueue_many, against the faster peer", "at least", 2, "×"),
+    Target("postgres_latency_p50", "postgres_peers", "enqueue to start in an idle worker, median", "at most", 5, "ms"),
+    Target(
+        "postgres_latency_p99",
+        "postgres_peers",
+        "enqueue to start in an idle worker, 99th percentile",
+        None,
+        None,
+        "ms",
+    ),
+    Target(
+        "postgres_workers_4", "postgres_workers", "4 worker processes on no-op jobs, against 1", "at least", 1.5, "×"
+    ),
+    Target(
+        "postgres_backlog",
+        "postgres_backlog",
+        "drain with a large backlog, against an empty database",
+        "at least",
+        0.8,
+        "×",
+    ),
+)
+"""On a PostgreSQL server, in a run of their own."""
+
+ALL = TARGETS + ON_POSTGRES
+
+FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(target.family for target in ALL))
 
 
 def target_named(name: str) -> Target:
     """Return the target of a row."""
-    return next(target for target in TARGETS if target.name == name)
+    return next(target for target in ALL if target.name == name)

@@ -9,11 +9,14 @@ from .dramatiq import DramatiqOnRedis
 from .flexiq import FlexiqOnSqlite, FlexiqTuned
 from .huey import HueyOnSqlite
 from .litequeue import Litequeue
-from .ours import Ours
+from .on_postgres import SENDERS, PeerOnPostgres
+from .ours import Ours, OursOnPostgres
 from .persist_queue import PersistQueue
+from .pgqueuer import PgQueuer, PgQueuerTuned
+from .procrastinate import Procrastinate, ProcrastinateTuned
 from .rq import RqOnRedis, RqSimple
 
-__all__ = ["PEERS", "Ours", "Peer", "peer_named"]
+__all__ = ["ON_POSTGRES", "PEERS", "SENDERS", "Ours", "OursOnPostgres", "Peer", "PeerOnPostgres", "peer_named"]
 
 PEERS: list[type[Peer]] = [
     HueyOnSqlite,
@@ -28,7 +31,16 @@ PEERS: list[type[Peer]] = [
     RqSimple,
 ]
 
+ON_POSTGRES: list[type[PeerOnPostgres]] = [
+    OursOnPostgres,
+    Procrastinate,
+    ProcrastinateTuned,
+    PgQueuer,
+    PgQueuerTuned,
+]
+"""durablejobs and the others that keep their jobs there."""
+
 
 def peer_named(name: str) -> type[Peer]:
     """Return the class of a peer, or of durablejobs."""
-    return next(each for each in [Ours, *PEERS] if each.name == name)
+    return next(each for each in [Ours, *PEERS, *ON_POSTGRES] if each.name == name)

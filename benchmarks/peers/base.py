@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class Peer(ABC):
@@ -17,7 +17,8 @@ class Peer(ABC):
     name: ClassVar[str]
     distributions: ClassVar[tuple[str, ...]] = ()
     """What pip installs; the first one's version is shown."""
-    needs_redis: ClassVar[bool] = False
+    server: ClassVar[Literal["redis", "postgres"] | None] = None
+    """What must run for it; `address` is its socket's path, or the URL of a database of its own."""
     keeps_jobs: ClassVar[bool] = True
     """Whether a job is still there after its worker was killed in the middle of it (back by itself or by hand)."""
     dispatches: ClassVar[bool] = True
@@ -27,9 +28,9 @@ class Peer(ABC):
     durability: ClassVar[str]
     """How it was set to keep jobs through a power cut, and what it does not keep."""
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
+    def __init__(self, place: Path, address: str) -> None:
         self.place = place
-        self.redis_socket = redis_socket
+        self.address = address
 
     @abstractmethod
     def enqueue(self, sent: int) -> None:

@@ -13,18 +13,18 @@ class CeleryOnRedis(Peer):
 
     name = "Celery (Redis)"
     distributions = ("celery", "redis")
-    needs_redis = True
+    server = "redis"
     share = 0.5
     durability = (
         "Redis with appendonly yes, appendfsync always; acks_late=True, so that a killed worker's job comes back. "
         "Results are ignored, nothing is kept of a finished job"
     )
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
-        super().__init__(place, redis_socket)
+    def __init__(self, place: Path, address: str) -> None:
+        super().__init__(place, address)
         from celery import Celery
 
-        self._app = Celery("benchmark", broker=f"redis+socket://{redis_socket}")
+        self._app = Celery("benchmark", broker=f"redis+socket://{address}")
         self._app.conf.update(task_acks_late=True, task_ignore_result=True, worker_hijack_root_logger=False)
         self._tick = self._app.task(name="tick")(meter.tick)
 

@@ -21,8 +21,8 @@ class DbosOnSqlite(Peer):
         "journal. Each job is a workflow whose input and result are kept"
     )
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
-        super().__init__(place, redis_socket)
+    def __init__(self, place: Path, address: str) -> None:
+        super().__init__(place, address)
         from dbos import DBOS
 
         path = place / "dbos.sqlite"

@@ -15,19 +15,19 @@ class DramatiqOnRedis(Peer):
 
     name = "Dramatiq (Redis)"
     distributions = ("dramatiq", "redis")
-    needs_redis = True
+    server = "redis"
     durability = (
         "Redis with appendonly yes, appendfsync always. Prefetches 100 instead of 2, which is faster. "
         "Keeps nothing of a finished job"
     )
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
-        super().__init__(place, redis_socket)
+    def __init__(self, place: Path, address: str) -> None:
+        super().__init__(place, address)
         os.environ["dramatiq_queue_prefetch"] = "100"  # noqa: SIM112 - its name; read at import, 2 by default
         import dramatiq
         from dramatiq.brokers.redis import RedisBroker
 
-        self._broker = RedisBroker(url=f"unix://{redis_socket}")
+        self._broker = RedisBroker(url=f"unix://{address}")
         dramatiq.set_broker(self._broker)
         self._tick = dramatiq.actor(actor_name="tick", broker=self._broker)(meter.tick)
 

@@ -23,8 +23,8 @@ class FlexiqOnSqlite(Peer):
     )
     options: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
-        super().__init__(place, redis_socket)
+    def __init__(self, place: Path, address: str) -> None:
+        super().__init__(place, address)
         from flexiq import Queue
 
         self._queue = Queue(db_path=str(place / "flexiq.db"), workers=1, **self.options)

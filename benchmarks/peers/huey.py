@@ -19,8 +19,8 @@ class HueyOnSqlite(Peer):
         "Keeps no row of a finished job"
     )
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
-        super().__init__(place, redis_socket)
+    def __init__(self, place: Path, address: str) -> None:
+        super().__init__(place, address)
         from huey import SqliteHuey
 
         self._huey = SqliteHuey("benchmark", filename=str(place / "huey.db"), fsync=True)

@@ -20,8 +20,8 @@ class Litequeue(Peer):
         "no retries. A taken job stays marked as taken; giving it back is the user's"
     )
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
-        super().__init__(place, redis_socket)
+    def __init__(self, place: Path, address: str) -> None:
+        super().__init__(place, address)
         from litequeue import LiteQueue
 
         self._queue = LiteQueue(str(place / "litequeue.db"))

@@ -20,8 +20,8 @@ class PersistQueue(Peer):
         "no retries. A taken job comes back when the queue is opened anew"
     )
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
-        super().__init__(place, redis_socket)
+    def __init__(self, place: Path, address: str) -> None:
+        super().__init__(place, address)
         from persistqueue import SQLiteAckQueue
 
         self._queue = SQLiteAckQueue(str(place))

@@ -13,16 +13,16 @@ class RqOnRedis(Peer):
 
     name = "RQ (Redis)"
     distributions = ("rq", "redis")
-    needs_redis = True
+    server = "redis"
     share = 0.1
     durability = "Redis with appendonly yes, appendfsync always. Its default worker forks a process for each job"
 
-    def __init__(self, place: Path, redis_socket: str) -> None:
-        super().__init__(place, redis_socket)
+    def __init__(self, place: Path, address: str) -> None:
+        super().__init__(place, address)
         from redis import Redis
         from rq import Queue
 
-        self._redis = Redis(unix_socket_path=redis_socket)
+        self._redis = Redis(unix_socket_path=address)
         self._queue = Queue("jobs", connection=self._redis)
 
     def enqueue(self, sent: int) -> None:

@@ -45,7 +45,7 @@ def measure(run: Run) -> list[Measurement]:
 
 
 def build(path: str, finished: int, pending: int, future: int) -> None:
-    """Make the large file."""
+    """Make the large file, or database."""
     histories.create(path)
     histories.add_finished(path, finished, QUEUES)
     histories.add_waiting(path, pending, future, QUEUES)
@@ -56,6 +56,7 @@ def drain_some(path: str, count: int, queues: int) -> float:
     jobs = DurableJobs(path)
     register_noop(jobs)
     if queues == 1:
+        jobs.migrate()
         jobs.enqueue_many("noop", ((1, 2) for _ in range(count)))
     elif queues:
         histories.create(path)

@@ -5,26 +5,28 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from .. import compare, environment, machine, raw, redis_server
+from .. import compare, environment, machine, postgres_server, raw, redis_server
 from ..peers import PEERS, Ours, Peer
+from ..postgres_server import PostgresServer
 from ..processes import ChildError, call
 from ..results import Measurement, Run, percentile, ratio, skipped
 
 
 def measure(run: Run) -> list[Measurement]:
     """Each round takes every system once; a system that fails is reported with its error and left out."""
-    records = [_record(peer) for peer in [Ours, *PEERS]]
+    records = [record_of(peer) for peer in [Ours, *PEERS]]
     for _ in range(run.sizes.peer_rounds):
         records[0]["raw"].append(call(raw.claim_finish, path=f"{run.fresh()}/raw.db", count=run.sizes.drain_jobs))
         for peer, record in zip([Ours, *PEERS], records, strict=True):
             _drain(run, peer, record)
     for peer, record in zip([Ours, *PEERS], records, strict=True):
-        _time_single_jobs(run, peer, record)
+        time_single_jobs(run, peer, record, run.sizes.peer_latencies)
     run.series["peers"] = records
     return [_compare(records)]
 
 
-def _record(peer: type[Peer]) -> dict[str, Any]:
+def record_of(peer: type[Peer]) -> dict[str, Any]:
+    """Return what is known of a system before it is measured, `problem` if it cannot be."""
     return {
         "name": peer.name,
         "version": ", ".join(f"{name} {machine.version(name)}" for name in peer.distributions),
@@ -45,8 +47,10 @@ def _obstacle(peer: type[Peer]) -> str:
             return f"not installed: {problem}"
     if machine.version(peer.distributions[0]) == "not installed":
         return "not installed"
-    if peer.needs_redis and not redis_server.is_available():
+    if peer.server == "redis" and not redis_server.is_available():
         return "no redis-server on this machine"
+    if peer.server == "postgres" and not postgres_server.is_available():
+        return f"{postgres_server.PACKAGE} is not installed"
     return ""
 
 
@@ -63,13 +67,15 @@ def _drain(run: Run, peer: type[Peer], record: dict[str, Any]) -> None:
     record["drain"].append(drained)
 
 
-def _time_single_jobs(run: Run, peer: type[Peer], record: dict[str, Any]) -> None:
+def time_single_jobs(
+    run: Run, peer: type[Peer], record: dict[str, Any], count: int, server: PostgresServer | None = None
+) -> None:
     """Only where there is a worker whose wake-up can be timed."""
-    if not run.sizes.peer_latencies or not peer.dispatches or record["problem"]:
+    if not count or not peer.dispatches or record["problem"]:
         return
     run.say(f"  {peer.name}: single jobs")
     try:
-        found = compare.latencies(peer, run.scratch, run.sizes.peer_latencies, run.sizes.longest_gap)
+        found = compare.latencies(peer, run.scratch, count, run.sizes.longest_gap, server)
     except ChildError as error:
         record["problem"] = str(error).strip()[-500:]
         return

@@ -18,8 +18,8 @@ PROCESSES = (1, 2, 4, 8)
 def measure(run: Run) -> list[Measurement]:
     """The rate counts from the common start to the end of the last worker."""
     sizes = run.sizes
-    idle_turns = [lambda count=count: _drain_with(run, count, "noop", sizes.scaling_jobs) for count in PROCESSES]
-    burning_turns = [lambda count=count: _drain_with(run, count, "burn", sizes.burning_jobs) for count in (1, 2)]
+    idle_turns = [lambda count=count: drain_with(run, count, "noop", sizes.scaling_jobs) for count in PROCESSES]
+    burning_turns = [lambda count=count: drain_with(run, count, "burn", sizes.burning_jobs) for count in (1, 2)]
     one, two, four, eight = in_turns(sizes.scaling_rounds, *idle_turns)
     burn_one, burn_two = in_turns(sizes.scaling_rounds, *burning_turns)
     run.series["workers"] = {
@@ -35,9 +35,10 @@ def measure(run: Run) -> list[Measurement]:
     ]
 
 
-def _drain_with(run: Run, processes: int, handler: str, count: int) -> float:
+def drain_with(run: Run, processes: int, handler: str, count: int, database: str | None = None) -> float:
+    """Drain a database, by default a new file, with so many worker processes; return the rate of all together."""
     place = run.fresh()
-    path = f"{place}/jobs.db"
+    path = database or f"{place}/jobs.db"
     call(fill, path=path, handler=handler, count=count)
     line = StartingLine(f"{place}/start")
     children = [start(work, path=path, line=f"{place}/start") for _ in range(processes)]
@@ -63,8 +64,10 @@ def _app(path: str) -> DurableJobs:
 
 
 def fill(path: str, handler: str, count: int) -> None:
-    """Enqueue the jobs."""
-    _app(path).enqueue_many(handler, ((1, 2) for _ in range(count)))
+    """Make the tables and enqueue the jobs."""
+    jobs = _app(path)
+    jobs.migrate()
+    jobs.enqueue_many(handler, ((1, 2) for _ in range(count)))
 
 
 def work(path: str, line: str) -> tuple[int, float]:
