@@ -41,10 +41,10 @@ def _at(run: Run, path: str, size: int) -> dict[str, object]:
     count = run.sizes.history_drained
 
     def here() -> float:
-        return call(drain_some, path=path, count=count, enqueue=True)
+        return call(drain_some, path=path, count=count, queues=1)
 
     def empty() -> float:
-        return call(drain_some, path=f"{run.fresh()}/jobs.db", count=count, enqueue=True)
+        return call(drain_some, path=f"{run.fresh()}/jobs.db", count=count, queues=1)
 
     turns = max(1, run.sizes.rounds // 2)
     drain, drain_empty = in_turns(turns, here, empty)
