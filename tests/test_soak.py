@@ -61,7 +61,8 @@ def test_a_success_before_its_run_was_done_is_found() -> None:
     assert books.not_finished_runs([ended()], [note("began"), note("done")]) == []
     assert books.not_finished_runs([ended()], [note("began")]) == ["job 1 (fast-a-0) attempt 1: not done"]
     late = [note("done", at=100.5)]
-    assert books.not_finished_runs([ended()], late) == ["job 1 (fast-a-0) attempt 1: later"]
+    assert books.not_finished_runs([ended()], late) == ["job 1 (fast-a-0) attempt 1: done 0.480 s after its end"]
+    assert books.not_finished_runs([ended()], late, clock_error=0.5) == []
     assert books.not_finished_runs([ended(attempt=2)], [note("done")]) != []
 
 

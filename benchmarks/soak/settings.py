@@ -50,6 +50,11 @@ class Settings:
         return max(10.0, min(300.0, self.seconds / 6))
 
     @property
+    def clock_error(self) -> float:
+        """By how much a moment in a row may be too early: on PostgreSQL by what the server's answers take."""
+        return 0.005 if self.is_sqlite else 0.5
+
+    @property
     def least_calls(self) -> int:
         """Fewer acknowledged calls than this are no load: then the rest of the verdict means nothing."""
         return int(self.rate * self.seconds / 4)

@@ -10,6 +10,7 @@ Habits of PostgreSQL that this file answers:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -237,10 +238,11 @@ class PostgresDatabase:
         return self._begun(self._engine.connect(), statements)
 
     def _begun(self, connection: Connection, statements: str) -> Connection:
+        asked_at = time.monotonic_ns()
         try:
             cursor = driver_of(connection).execute(statements, prepare=False)
             cursor.nextset()
-            self.clock.learn(cursor.fetchone()[0])
+            self.clock.learn(cursor.fetchone()[0], asked_at)
         except BaseException:
             connection.invalidate()
             connection.close()

@@ -18,8 +18,6 @@ from ...errors import DatabaseError
 
 _STALE_AFTER: Final = 60 * 10**9
 """Nanoseconds; two monotonic clocks part by less than a hundredth of a second in a minute."""
-_JITTER: Final = 50_000
-"""Microseconds that an answer may have been longer under way than another: not a clock that was set back."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,14 +31,17 @@ class ServerClock:
         self._learned: tuple[int, int] | None = None
         """The server's time in microseconds since 1970, and when that was by our monotonic clock in nanoseconds."""
 
-    def learn(self, microseconds: int) -> None:
-        """Take the server's time that has just come in."""
+    def learn(self, microseconds: int, asked_at: int) -> None:
+        """Take the server's time that has just come in, and was asked for at this moment of our monotonic clock.
+
+        By now it is later there, by what the answer was under way: at most what all of it took. If what was counted
+        lies in between, it comes from a faster answer, and stays.
+        """
         now = time.monotonic_ns()
         if self._learned is not None:
             then, at = self._learned
-            believed = then + (now - at) // 1000
-            if 0 < believed - microseconds < _JITTER:
-                microseconds = believed
+            counted = then + (now - at) // 1000
+            microseconds = min(max(counted, microseconds), microseconds + (now - asked_at) // 1000)
         self._learned = microseconds, now
 
     def _microseconds(self) -> int:
