@@ -39,6 +39,8 @@ from durablejobs.clock import to_text
 from .clocks import START, ManualClock
 from .conftest import Claim, RunPython, Settle, Sql
 
+pytestmark = pytest.mark.conformance
+
 
 @pytest.fixture
 def mail(timed_jobs: DurableJobs) -> Any:

@@ -200,7 +200,7 @@ SCENARIOS: Final = (
     Fault(
         "F19",
         "The power goes out at any write, sync, truncate or removal; sectors torn and reordered; again during recovery",
-        "I1 I2 I3 I5 I10 in what any cut leaves",
+        "I1 I2 I3 I5 I6 I10 in what any cut leaves",
         (
             f"{_CUTS}::test_no_cut_breaks_a_promise",
             f"{_CUTS}::test_a_cut_while_the_last_one_is_recovered_breaks_no_promise",

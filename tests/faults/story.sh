@@ -1,5 +1,6 @@
-# What happens while the disk is watched: an application gets a queue, jobs are enqueued by four programs, run by two
-# workers, awaited, cancelled, pruned. What was asked and what was acknowledged is written into the file `notes`.
+# What happens while the disk is watched: an application gets a queue, jobs are enqueued by five programs, run by two
+# workers, two of them with effects in the same database, awaited, cancelled, pruned. What was asked and what was
+# acknowledged is written into the file `notes`.
 set -eu
 
 note() { echo "$*" >>notes; }
@@ -12,7 +13,7 @@ enqueue() {
 
 enqueue_and_await() {
     note "asked $1"
-    id=$(durablejobs enqueue work "$1" --app handlers 2>>errors)
+    id=$(durablejobs enqueue "${2:-work}" "$1" --app handlers 2>>errors)
     note "stored $1"
     durablejobs wait "$id" --timeout 60 >/dev/null
     note "ended $1"
@@ -27,6 +28,7 @@ durablejobs worker --app handlers --concurrency 2 2>worker-1.log &
 workers=$!
 trap 'kill -KILL $workers 2>/dev/null || true' EXIT
 enqueue_and_await second
+enqueue_and_await effect1 effect
 enqueue third
 # Here ends the short story.
 
@@ -35,6 +37,9 @@ workers="$workers $!"
 (for number in 1 2 3; do enqueue "a$number"; done) &
 enqueuers=$!
 (for number in 1 2 3; do enqueue_and_await "b$number"; done) &
+enqueuers="$enqueuers $!"
+
+(enqueue_and_await effect2 effect) &
 enqueuers="$enqueuers $!"
 
 note "asked batch"

@@ -1,5 +1,7 @@
 """The power goes out at any moment: what was acknowledged is there, nothing is there twice, and nothing is half.
 
+Also not an effect and its job's ending, which are one commit (I6).
+
 The real command line is recorded with strace (`story.sh`). Then, after each thing that it did to the disk, the files
 are rebuilt as a cut might leave them (`disk`), opened, and checked.
 """
@@ -31,6 +33,7 @@ from .recording import HAS_STRACE, Event, record
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(400),
     pytest.mark.skipif(not HAS_STRACE, reason="what happens to the disk is recorded with strace"),
     pytest.mark.xdist_group("power cuts"),  # one recording serves them all
 ]
@@ -42,7 +45,10 @@ OLD: Final = 250
 
 HANDLERS: Final = """
 import os
-from durablejobs import DatabaseConfig, DurableJobs
+
+from sqlalchemy import create_engine, text
+
+from durablejobs import DatabaseConfig, DurableJobs, current_job
 
 jobs = DurableJobs("jobs.db", database_config=DatabaseConfig(synchronous=os.environ["SYNCHRONOUS"]))
 notes = os.open("notes", os.O_WRONLY | os.O_APPEND)
@@ -52,6 +58,20 @@ notes = os.open("notes", os.O_WRONLY | os.O_APPEND)
 def work(key, padding=""):
     os.write(notes, f"ran {key}\\n".encode())
     return key
+
+
+@jobs.handler
+def effect(key):
+    with transaction() as connection:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS effects(key TEXT)"))
+        connection.execute(text("INSERT INTO effects VALUES (:key)"), {"key": key})
+        work.using(connection=connection).enqueue(f"after-{key}")
+    return work(key)
+
+
+def transaction():
+    planted = os.environ["PLANTED"] == "effects alone"
+    return create_engine("sqlite:///jobs.db").begin() if planted else current_job().transaction()
 """
 
 
@@ -82,7 +102,7 @@ STORY: Final = Path(__file__).with_name("story.sh").read_text()
 SHORT_STORY: Final = STORY.partition("# Here ends the short story.")[0]
 
 
-def recorded(directory: Path, story: str = STORY, synchronous: str = "FULL") -> Recording:
+def recorded(directory: Path, story: str = STORY, synchronous: str = "FULL", planted: str = "") -> Recording:
     """Let the story happen, and watch the disk."""
     before = prepare(directory)
     script = directory / "story.sh"
@@ -91,6 +111,7 @@ def recorded(directory: Path, story: str = STORY, synchronous: str = "FULL") -> 
     environment |= {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "SYNCHRONOUS": synchronous,
+        "PLANTED": planted,
         "DURABLEJOBS_DB": "jobs.db",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -120,7 +141,12 @@ class Expectation:
         if problems:
             return problems
         rows = connection.execute("SELECT args ->> 0, status, result FROM jobs").fetchall()
-        return [*self._lost_or_twice(Counter(key for key, _, _ in rows)), *self._wrong_endings(rows)]
+        stored = Counter(key for key, _, _ in rows)
+        return [
+            *self._lost_or_twice(stored),
+            *self._wrong_endings(rows),
+            *wrong_effects(rows, effects_in(connection), stored),
+        ]
 
     def _lost_or_twice(self, keys: Counter[str]) -> Iterator[str]:
         groups = {name: sum(keys[f"{name}{number}"] for number in range(most)) for name, most in GROUPS.items()}
@@ -136,7 +162,7 @@ class Expectation:
         for key, count in keys.items():
             if count > 1:
                 yield f"I2: {key} is there {count} times"
-            if not key.startswith(tuple(GROUPS)) and f"asked {key}" not in self.said:
+            if not key.startswith(tuple(GROUPS)) and f"asked {key.removeprefix(AFTER)}" not in self.said:
                 yield f"I2: {key} is there, and nobody has asked for it"
         for text in self.said:
             what, _, key = text.partition(" ")
@@ -154,6 +180,26 @@ class Expectation:
 
 
 GROUPS: Final = {"batch": BATCH, "old": OLD}
+AFTER: Final = "after-"
+"""What the key of a job begins with that an effect has enqueued."""
+EFFECTS: Final = "effect"
+"""What the keys of the jobs begin with that have an effect."""
+
+
+def effects_in(connection: sqlite3.Connection) -> Counter[str]:
+    """Return how many effects each job has had."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'effects'").fetchone():
+        return Counter()
+    return Counter(key for (key,) in connection.execute("SELECT key FROM effects"))
+
+
+def wrong_effects(rows: list[tuple[str, str, str]], effects: Counter[str], stored: Counter[str]) -> Iterator[str]:
+    """Yield the effects, and the jobs that they enqueue, that are not there exactly with their job's success (I6)."""
+    for key, status, _ in rows:
+        due = 1 if status == "succeeded" and key.startswith(EFFECTS) else 0
+        found = effects[key], stored[f"{AFTER}{key}"]
+        if found != (due, due):
+            yield f"I6: {key} is {status} with {found[0]} effects and {found[1]} successors"
 
 
 class Laboratory:
@@ -257,7 +303,7 @@ def test_no_cut_breaks_a_promise(
 ) -> None:
     said = "".join(event.data.decode() for event in recording.events if event.name == "notes")
     assert "done prune" in said
-    assert said.count("ended ") == 4
+    assert said.count("ended ") == 6
     problems = Counter(problems_of(laboratory, recording, torn=3))
     record_property("images", laboratory.images)
     assert problems == Counter()
@@ -348,6 +394,16 @@ def test_the_harness_finds_commits_that_do_not_wait_for_the_disk(tmp_path: Path,
     recording = recorded(directory, SHORT_STORY, synchronous="NORMAL")
     problems = Counter(problems_of(laboratory, recording, torn=3))
     assert problems["I1: third was acknowledged and is lost"] > 0
+
+
+def test_the_harness_finds_an_effect_that_does_not_commit_with_the_ending(
+    tmp_path: Path, laboratory: Laboratory
+) -> None:
+    directory = tmp_path / "story"
+    directory.mkdir()
+    recording = recorded(directory, SHORT_STORY, planted="effects alone")
+    problems = Counter(problems_of(laboratory, recording, torn=3))
+    assert problems["I6: effect1 is running with 1 effects and 1 successors"] > 0
 
 
 def test_the_harness_finds_an_acknowledgement_before_the_commit(tmp_path: Path, laboratory: Laboratory) -> None:
