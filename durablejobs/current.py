@@ -145,8 +145,9 @@ class CurrentJob:
         """Return a context manager whose value is a SQLAlchemy connection to the queue's database.
 
         What the handler writes by it commits together with the job's ending when the handler returns, and rolls back
-        when it raises: `with` in plain handlers, `async with` in async ones. The database's one write lock is held
-        until then, so let it be the last thing that the handler does. Raises `ClaimLostError`, `DatabaseBusyError`.
+        when it raises: `with` in plain handlers, `async with` in async ones. What it locks, in SQLite the whole
+        database against other writers, is locked until then, so let it be the last thing that the handler does.
+        Raises `ClaimLostError`, `DatabaseBusyError`.
         """
         if self._transaction is not None and not self._transaction.is_over:
             raise TransactionError(f"job {self.id} has a transaction already: one holds all that a run writes")

@@ -14,6 +14,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func,
 from sqlalchemy.orm import Session
 
 from durablejobs import DurableJobs, Job, Retry, Snooze, TransactionError, current_job
+from durablejobs.store import effects
 
 from .conftest import Sql, sql_on_postgres, sql_on_sqlite
 
@@ -555,3 +556,16 @@ def test_an_enqueue_in_a_thread_past_the_own_transaction_is_refused_too(run: Run
     job = run(handler)
     assert "using(connection=…)" in (job.error or "")
     assert run.effects == []
+
+
+def test_a_transaction_that_keeps_others_waiting_for_long_is_named_in_the_log(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(effects, "LONG", -1.0)
+
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+
+    run(handler)
+    assert "has kept its transaction open for 0.0 s, and others waiting for what it locks" in caplog.text

@@ -1,8 +1,9 @@
 """A handler's own transaction: what it writes there commits together with its job's ending, or not at all.
 
 The transaction begins when the handler asks for it, and proves first that the job is still this worker's: from then on
-nobody can take it away, because the write lock is held. It stays open until the run has ended. A run that has
-succeeded writes its ending into it and commits: one commit, so that nothing can come between effect and ending.
+nobody can take it away, because it is locked, in SQLite with the whole database against other writers. It stays open
+until the run has ended. A run that has succeeded writes its ending into it and commits: one commit, so that nothing can
+come between effect and ending.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ T = TypeVar("T")
 log = logging.getLogger("durablejobs.worker")
 
 LONG: Final = 5.0
-"""Seconds; whoever keeps all other writers waiting for longer is named in the log."""
+"""Seconds; whoever keeps others waiting for longer, all writers in SQLite, is named in the log."""
 
 # FOR UPDATE, where the database has locks on rows, so that nobody takes the job away until the commit.
 IS_OURS: Final = HotStatement(
@@ -80,7 +81,7 @@ class JobTransaction:
 
     @property
     def is_open(self) -> bool:
-        """Whether it holds the write lock."""
+        """Whether it holds locks."""
         return self._state is _State.OPEN
 
     @property
@@ -119,7 +120,7 @@ class JobTransaction:
             self.roll_back()
 
     def _begin(self, thread: int) -> None:
-        """Wait for the write lock on behalf of a thread; make sure that the job is ours."""
+        """Wait for the lock on behalf of a thread; make sure that the job is ours."""
         connection = self._transaction.__enter__()
         try:
             self._transaction.belongs_to(thread)
@@ -182,7 +183,8 @@ class JobTransaction:
             held = self._clock.monotonic() - self._began
             if held > LONG:
                 log.warning(
-                    "job %d (%s) has held the write lock for %.1f s: let its transaction be the last thing it does",
+                    "job %d (%s) has kept its transaction open for %.1f s, and others waiting for what it locks: "
+                    "let it be the last thing that the handler does",
                     self._job.id,
                     self._job.handler,
                     held,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from typing import Any
 
 import psycopg
 from psycopg.adapt import AdaptersMap, Buffer, Loader
-from psycopg.rows import TupleRow
 from psycopg.types.string import TextLoader
 
-DriverConnection = psycopg.Connection[TupleRow]
+from .silence import WatchedConnection
+
+DriverConnection = WatchedConnection
 
 
 class _MomentLoader(Loader):
@@ -32,13 +34,19 @@ def _adapters() -> AdaptersMap:
 
 
 def connect(parameters: dict[str, Any], prepares: bool) -> DriverConnection:
-    """Return a connection on which transactions are begun and ended by statements of ours."""
-    connection: DriverConnection = psycopg.connect(
+    """Return a connection on which transactions are begun and ended by statements of ours.
+
+    `prepares` is False behind a pooler, which gives each transaction another session.
+    """
+    connection = WatchedConnection.connect(
         **parameters,
         autocommit=True,
         prepare_threshold=5 if prepares else None,
         context=_SOURCE,
     )
+    connection.parameters = parameters
+    connection.has_own_session = prepares
+    connection.made_at = time.monotonic()
     return connection
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
@@ -60,6 +60,7 @@ class PostgresDatabase:
         self.schema = self._address.schema
         self.clock = ServerClock(self._ask_time)
         self._begin_writing = begin_writing(self.config.busy_timeout)
+        self._stale_until = 0.0
         self._engine = self._new_engine()
         self._lock_file: LockFile | None = None
         forget_after_fork(self)
@@ -219,7 +220,13 @@ class PostgresDatabase:
             pool_use_lifo=True,
             use_native_hstore=False,
         )
+        event.listen(engine, "checkout", self._refuse_stale)
         return engine.execution_options(schema_translate_map={None: self.schema})
+
+    def _refuse_stale(self, driver: DriverConnection, *_: object) -> None:
+        """Let the pool make a new connection in place of one that is no better than another that was dead."""
+        if driver.made_at < self._stale_until:
+            raise DisconnectionError
 
     def _connect(self) -> DriverConnection:
         return connect(self._address.parameters, self._address.listens)
@@ -234,7 +241,7 @@ class PostgresDatabase:
             if error.sqlstate is not None and not error.sqlstate.startswith("57P"):
                 raise
         # The server hung up while the connection lay in the pool; the others there are no better.
-        self._engine.dispose()
+        self._stale_until = time.monotonic()
         return self._begun(self._engine.connect(), statements)
 
     def _begun(self, connection: Connection, statements: str) -> Connection:

@@ -45,6 +45,13 @@ def begin_writing(busy_timeout: float) -> str:
     )
 
 
+_AS_LONG_AS_IT_LIKES: Final = (
+    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; "
+    "SET LOCAL tcp_keepalives_idle = 10; SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3; "
+    "SET LOCAL tcp_user_timeout = 20000"
+)
+
+
 class WriteTransaction(Transaction):
     """See `PostgresDatabase.write`."""
 
@@ -108,8 +115,8 @@ class LentTransaction(WriteTransaction):
     def __enter__(self) -> Connection:
         connection = super().__enter__()
         # The handler may take its time, and long statements are its own business. A handler that hangs keeps locks
-        # only on its own rows and on what it has written.
-        self._driver.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+        # only on its own rows and on what it has written; of a machine that is gone the server lets go by itself.
+        self._driver.execute(_AS_LONG_AS_IT_LIKES)
         return connection
 
     def belongs_to(self, thread: int) -> None:
