@@ -58,7 +58,13 @@ def programs() -> tuple[Path, str | None]:
 
 
 def start(directory: Path) -> subprocess.Popen[bytes]:
-    """Start a server there; it has come up when this returns."""
+    """Make a server there and start it; see `wait_until_up`."""
+    initialise(directory)
+    return launch(directory)
+
+
+def initialise(directory: Path) -> None:
+    """Make the files of a server."""
     binaries, user = programs()
     data = directory / "data"
     data.mkdir(mode=0o700)
@@ -74,9 +80,16 @@ def start(directory: Path) -> subprocess.Popen[bytes]:
             stderr=log,
             check=True,
         )
-        rules = data / "pg_hba.conf"
-        rules.write_text(f"local all {_NEEDS_PASSWORD} scram-sha-256\n{rules.read_text()}")
-        settings = _SETTINGS | {"unix_socket_directories": str(data)}
+    rules = data / "pg_hba.conf"
+    rules.write_text(f"local all {_NEEDS_PASSWORD} scram-sha-256\n{rules.read_text()}")
+
+
+def launch(directory: Path, **others: str) -> subprocess.Popen[bytes]:
+    """Start the server whose files are there, with these settings besides the usual ones."""
+    binaries, user = programs()
+    data = directory / "data"
+    with (directory / "log").open("ab") as log:
+        settings = _SETTINGS | {"unix_socket_directories": str(data)} | others
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return subprocess.Popen([binaries / "postgres", "-D", data, *options], user=user, stdout=log, stderr=log)
 

@@ -36,6 +36,7 @@ _UNREACHABLE: Final = frozenset(
         "57P03",  # cannot_connect_now
         "57P05",  # idle_session_timeout
         "25006",  # read_only_sql_transaction: the old primary after a failover
+        "0A000",  # feature_not_supported: so a standby answers when a transaction that writes is begun
     }
 )
 _UNUSABLE: Final = {
