@@ -26,6 +26,7 @@ from tests.faults import catalogue  # noqa: E402 - the path first
 
 TABLES: Final = {
     "scenarios": catalogue.SCENARIOS,
+    "postgres": catalogue.POSTGRES,
     "inputs": catalogue.INPUTS,
     "security": catalogue.SECURITY,
 }

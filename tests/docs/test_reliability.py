@@ -12,7 +12,7 @@ import pytest
 from ..faults import catalogue
 
 ROOT = Path(__file__).parents[2]
-ALL = [*catalogue.SCENARIOS, *catalogue.INPUTS, *catalogue.SECURITY]
+ALL = [*catalogue.SCENARIOS, *catalogue.POSTGRES, *catalogue.INPUTS, *catalogue.SECURITY]
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -36,5 +36,6 @@ def test_each_fault_has_tests_that_exist_or_says_why_not(fault: catalogue.Fault)
 
 
 def test_faults_are_numbered_without_a_gap() -> None:
-    for faults, letter in ((catalogue.SCENARIOS, "F"), (catalogue.INPUTS, "B"), (catalogue.SECURITY, "S")):
+    lists = {"F": catalogue.SCENARIOS, "P": catalogue.POSTGRES, "B": catalogue.INPUTS, "S": catalogue.SECURITY}
+    for letter, faults in lists.items():
         assert [fault.number for fault in faults] == [f"{letter}{number + 1:02}" for number in range(len(faults))]

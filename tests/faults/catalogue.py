@@ -419,6 +419,102 @@ SCENARIOS: Final = (
     ),
 )
 
+_CLIPPED: Final = "faults/postgres/test_cuts.py"
+_RESTARTS: Final = "faults/postgres/test_server.py"
+_SILENCE: Final = "faults/postgres/test_silence.py"
+_REFUSALS: Final = "faults/postgres/test_refusals.py"
+
+POSTGRES: Final = (
+    Fault(
+        "P01",
+        "The connection dies at each step of an enqueue and of a worker's life, before the server gets the request or "
+        "before its answer comes; a commit is done and the answer lost",
+        "Stored, refused, or said to be unknown; a retry by unique key stores no second one; jobs are settled once, "
+        "effects in the job's transaction are there once (I2 I6 I15)",
+        (
+            f"{_CLIPPED}::test_an_enqueue_that_is_cut_off_at_any_step_is_stored_refused_or_unknown_and_never_half_or_double",
+            f"{_CLIPPED}::test_what_is_unknown_is_tried_again_by_its_unique_key_and_is_there_once",
+            f"{_CLIPPED}::test_threads_that_shared_an_unknown_commit_are_all_told",
+            f"{_CLIPPED}::test_a_worker_that_is_cut_off_at_any_step_settles_each_job_once",
+        ),
+        "A worker that is cut off while it signs on ends with the reason, as when it is started without a server. A "
+        "connection that is lost inside a handler's own transaction is a failed attempt of that job: it is undone and "
+        "runs again after its backoff",
+    ),
+    Fault(
+        "P02",
+        "The server is restarted, in good order and at once; single sessions are killed; it is a standby for a while",
+        "Workers connect again; every job ends and runs once; a standby is out of reach, said in one line",
+        (
+            f"{_RESTARTS}::test_workers_connect_again_and_every_job_ends_after_running_once",
+            f"{_RESTARTS}::test_a_worker_waits_while_its_server_is_a_standby_and_goes_on_when_it_is_promoted",
+            "faults/postgres/test_outages.py::"
+            "test_a_job_that_runs_through_an_outage_longer_than_the_lease_is_settled_afterwards",
+        ),
+    ),
+    Fault(
+        "P03",
+        "A connection falls silent, though the network acknowledges everything; a server accepts and never answers",
+        "Noticed after 5 s, at most 10 more where no server answers at all; no lease is lost by one silent connection; "
+        "locks of a session that is given up are freed; a statement that waits for a lock is left alone",
+        (
+            f"{_SILENCE}::test_a_connection_that_falls_silent_is_given_up_and_the_next_one_works",
+            f"{_SILENCE}::test_a_commit_that_is_never_answered_is_unknown",
+            f"{_SILENCE}::test_a_heartbeat_that_is_never_answered_costs_no_lease",
+            f"{_SILENCE}::test_a_session_that_is_given_up_keeps_no_locks",
+            f"{_SILENCE}::test_a_server_that_says_nothing_on_any_connection_is_out_of_reach",
+            f"{_SILENCE}::test_a_server_that_accepts_and_never_answers_is_out_of_reach",
+            f"{_SILENCE}::test_a_statement_that_waits_for_a_lock_is_left_alone_however_often_somebody_looks",
+        ),
+        "Whoever has waited for 5 s asks on a second connection whether the server is still at it. Behind a pooler "
+        "(`?listen=no`) sessions are not known by number: there only a server that answers nobody is noticed. A "
+        "connection that only listens and is silent costs wake-ups: the worker's interval is the net",
+    ),
+    Fault(
+        "P04",
+        "`synchronous_commit=off` is the server's default, and the server dies",
+        "What was acknowledged is there (I1)",
+        (
+            f"{_RESTARTS}::test_what_was_acknowledged_survives_the_servers_death_though_it_commits_lazily_by_default",
+            f"{_RESTARTS}::test_a_lazy_commit_is_lost_by_the_same_death",
+        ),
+        "The machine's own death is not tried here: the disk's part is the server's `fsync`",
+    ),
+    Fault(
+        "P05",
+        "Deadlock, serialization failure, lock and statement timeout, shutdown, too many connections, read-only, disk "
+        "full, out of memory, I/O error",
+        "One clear line, nothing stored; a worker tries again, and no attempt of a job is spent on it",
+        (
+            f"{_REFUSALS}::test_an_enqueue_that_is_refused_says_so_in_one_line_and_stores_nothing",
+            f"{_REFUSALS}::test_a_worker_tries_again_and_the_job_runs_once_with_no_attempt_spent",
+            f"{_REFUSALS}::test_a_deadlock_ends_at_once_and_says_that_nothing_was_stored",
+            f"{_REFUSALS}::test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_the_busy_timeout",
+            f"{_REFUSALS}::test_a_worker_without_a_free_connection_waits_until_there_is_one",
+        ),
+        "The codes come from a trigger, but for deadlock, locks, connections, shutdown and standby, which are real. "
+        "What the server refuses to a handler's own transaction is that handler's failed attempt",
+    ),
+    Fault(
+        "P06",
+        "The clock of a worker's machine is ten minutes fast or slow",
+        "It steals no live lease; `run_at` is by the server's clock",
+        (
+            "faults/postgres/test_wrong_clocks.py::"
+            "test_a_machine_whose_clock_is_off_steals_nothing_and_is_neither_early_nor_late",
+        ),
+    ),
+    Fault(
+        "P07",
+        "A transaction stays open while a handler runs",
+        "Never, but for the handler's own `current_job().transaction()`",
+        (
+            "faults/postgres/test_idle.py::test_no_transaction_is_open_while_a_handler_runs",
+            "faults/postgres/test_idle.py::test_only_the_handlers_own_transaction_is_open_if_it_has_asked_for_one",
+        ),
+    ),
+)
+
 INPUTS: Final = (
     Fault("B01", "Arguments that are not JSON where JSON is asked for", "Which, line and column", (_INPUTS,)),
     Fault(
