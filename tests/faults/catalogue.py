@@ -422,6 +422,8 @@ SCENARIOS: Final = (
 _CLIPPED: Final = "faults/postgres/test_cuts.py"
 _RESTARTS: Final = "faults/postgres/test_server.py"
 _SILENCE: Final = "faults/postgres/test_silence.py"
+_OUTAGES: Final = "faults/postgres/test_outages.py"
+_CLOCKS: Final = "faults/postgres/test_wrong_clocks.py"
 _REFUSALS: Final = "faults/postgres/test_refusals.py"
 
 POSTGRES: Final = (
@@ -448,8 +450,7 @@ POSTGRES: Final = (
         (
             f"{_RESTARTS}::test_workers_connect_again_and_every_job_ends_after_running_once",
             f"{_RESTARTS}::test_a_worker_waits_while_its_server_is_a_standby_and_goes_on_when_it_is_promoted",
-            "faults/postgres/test_outages.py::"
-            "test_a_job_that_runs_through_an_outage_longer_than_the_lease_is_settled_afterwards",
+            f"{_OUTAGES}::test_a_job_that_runs_through_an_outage_longer_than_the_lease_is_settled_afterwards",
         ),
     ),
     Fault(
@@ -499,10 +500,7 @@ POSTGRES: Final = (
         "P06",
         "The clock of a worker's machine is ten minutes fast or slow",
         "It steals no live lease; `run_at` is by the server's clock",
-        (
-            "faults/postgres/test_wrong_clocks.py::"
-            "test_a_machine_whose_clock_is_off_steals_nothing_and_is_neither_early_nor_late",
-        ),
+        (f"{_CLOCKS}::test_a_machine_whose_clock_is_off_steals_nothing_and_is_neither_early_nor_late",),
     ),
     Fault(
         "P07",

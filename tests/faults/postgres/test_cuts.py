@@ -82,8 +82,8 @@ def test_an_enqueue_that_is_cut_off_at_any_step_is_stored_refused_or_unknown_and
         else:
             assert rows(key) == whole, "acknowledged, and it is not there"
             told.append("stored")
-        if not trap.is_sprung:
-            break
+            if not trap.is_sprung:
+                break
     # The begin is tried again on a new connection; cut off in the commit nobody can know; then no step was left.
     outcomes = [text.partition(":")[0] for text in told]
     assert outcomes == ["stored", *["refused"] * (step - 2), "unknown", "stored"], told
