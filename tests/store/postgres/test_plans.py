@@ -159,6 +159,14 @@ def url(postgres_server: str, testrun_uid: str) -> Iterator[str]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def _alone(url: str) -> Iterator[None]:
+    """No other process explains meanwhile: what it has locked would be read and skipped."""
+    with postgres.admin(url) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")
+        yield
+
+
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for inner in plan.get("Plans", ()):
