@@ -142,6 +142,8 @@ class Company:
     def _play_havoc(self) -> None:
         acts = [self._kill_worker] * 4 + [self._pause_worker] * 3 + [self._restart_worker] * 2
         acts += [self._kill_client] * 2 + [self._pause_client]
+        if "no-claim-token" in self._settings.planted:  # what is over in a paused worker's eyes when it wakes up
+            acts = [self._pause_worker]
         random.choice(acts)()
 
     def _some(self, members: list[Member]) -> Member | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Set
 from datetime import timedelta
 
@@ -233,9 +234,7 @@ def test_the_register_tells_how_many_jobs_each_worker_has_claimed(
     assert {worker.id for worker in store.workers()} == {first, second}
 
 
-def test_a_hundred_thousand_orphans_would_be_rescued_in_batches(
-    store: Store, clock: ManualClock, claim: Claim, register: Register
-) -> None:
+def test_orphans_are_rescued_in_batches(store: Store, clock: ManualClock, claim: Claim, register: Register) -> None:
     worker = register()
     store.insert_many(new_job(clock) for _ in range(2 * BATCH + 7))
     claim(3 * BATCH, worker=worker)
@@ -243,6 +242,38 @@ def test_a_hundred_thousand_orphans_would_be_rescued_in_batches(
     sizes = [len(store.rescue_worker(vital, True, set(), 5, "it died")) for _ in range(4)]
     assert sizes == [BATCH, BATCH, 7, 0]
     assert len(claim(3 * BATCH, worker=2)) == 2 * BATCH + 7
+
+
+@pytest.mark.sqlite  # one statement for each orphan: minutes of round trips to a server
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_hundred_thousand_orphans_come_back_in_batches_while_others_claim(
+    store: Store, clock: ManualClock, claim: Claim, register: Register, enqueue: Enqueue, sql: Sql
+) -> None:
+    dead, living = register("dead"), register("living")
+    store.insert_many(new_job(clock, queue="old") for _ in range(100_000))
+    sql(
+        "UPDATE jobs SET status = 'running', worker_id = ?, attempt = 1, claim_token = 1, started_at = run_at, "
+        "lease_expires_at = run_at",
+        dead,
+    )
+    vital, sizes, claimed = Vital(dead, "dead", "host", 1, None, ""), [], 0
+
+    def rescue_all() -> None:
+        while batch := store.rescue_worker(vital, True, set(), 5, "it died"):
+            sizes.append(len(batch))
+
+    rescuer = threading.Thread(target=rescue_all)
+    rescuer.start()
+    while rescuer.is_alive():
+        enqueue(queue="new")
+        claimed += len(claim(queues=["new"], worker=living))
+    rescuer.join()
+    assert (sum(sizes), max(sizes)) == (100_000, BATCH)
+    assert claimed > 10
+    assert sql("SELECT status, count(*) AS number FROM jobs WHERE queue = 'old' GROUP BY status") == [
+        {"status": "pending", "number": 100_000}
+    ]
 
 
 # Strays: running, but of no worker
