@@ -8,7 +8,7 @@ from typing import Final
 from ..errors import DatabaseError
 from ..reading import Reader
 from ..store import Store
-from . import clock, database, files, jobs, library
+from . import clock, database, files, jobs, library, server
 from .findings import Finding, Level, wrong
 from .processes import holders
 
@@ -21,8 +21,8 @@ Check = Callable[[], Finding | Iterable[Finding]]
 def examine(store: Store, handlers: frozenset[str] | None = None, deep: bool = False) -> Iterator[Finding]:
     """Yield what each check finds; `handlers` are those of the user's app, None: nobody knows.
 
-    A check that cannot be done because of the database is a finding itself. Raises `DatabaseNotFoundError`, or
-    `DatabaseUnusableError` where there is no file at all to look at.
+    A check that cannot be done because of the database is a finding itself. Raises `DatabaseNotFoundError`,
+    `DatabaseUnusableError` or `DatabaseUnreachableError` where there is nothing at all to look at.
     """
     if store.database.path is None:
         yield from _of_a_server(store, handlers, deep)
@@ -41,7 +41,8 @@ def examine(store: Store, handlers: frozenset[str] | None = None, deep: bool = F
 
 
 def _of_a_server(store: Store, handlers: frozenset[str] | None, deep: bool) -> Iterator[Finding]:
-    """What can be asked of a server: its files and its clock are its administrator's."""
+    """What can be asked of a server: its files are its administrator's."""
+    yield from server.check_server(store)
     schema = database.check_schema(store)
     yield schema
     if schema.level is Level.WRONG:

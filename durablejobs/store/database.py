@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from ..jobs import NewJob
 from .hot import Run
 from .presence import LockFile
+from .server_state import ServerState
 from .sqlite import SqliteDatabase
 
 
@@ -167,6 +168,10 @@ class Database(Protocol):
 
     def journal_mode(self) -> str:
         """Return how the database keeps its journal."""
+        ...
+
+    def server_state(self) -> ServerState | None:
+        """Return what the server says of itself; None where there is none."""
         ...
 
     def integrity_problems(self) -> list[str]:

@@ -56,6 +56,7 @@ from .notes import log_of, write_notes
 from .presence import LockFile, Seat
 from .redactions import publish, published
 from .rescues import Rescued
+from .server_state import ServerState
 from .workers import Registration, Vital
 
 if TYPE_CHECKING:  # imported where they are used: a command that enqueues one job has no use for them
@@ -585,6 +586,10 @@ class Store:
         self.database.back_up(Path(target).absolute(), replace, advance)
 
     # Checking
+
+    def server_state(self) -> ServerState | None:
+        """Return what the server says of itself; None where there is none."""
+        return self.database.server_state()
 
     def journal_mode(self) -> str:
         """Return how the database keeps its journal; looking changes nothing."""

@@ -28,6 +28,7 @@ from ...jobs import NewJob
 from ..forks import forget_after_fork
 from ..hot import Run, driver_of
 from ..presence import LockFile
+from ..server_state import ServerState
 from . import inserts
 from .address import address_of
 from .connecting import DriverConnection, connect
@@ -36,6 +37,7 @@ from .driver_errors import translate
 from .listening import Asking, Listener
 from .seats import lock_file_of
 from .server_clock import ServerClock
+from .server_state import server_state
 from .transactions import BEGIN_READING, LentTransaction, WriteTransaction, begin_writing
 
 OLDEST_SERVER: Final = 140000
@@ -191,6 +193,11 @@ class PostgresDatabase:
     def journal_mode(self) -> str:
         """Return what the write-ahead log of a server is called."""
         return "wal"
+
+    def server_state(self) -> ServerState:
+        """Return what the server says of itself."""
+        with self.read() as connection:
+            return server_state(connection, self.schema, OLDEST_SERVER)
 
     def integrity_problems(self) -> list[str]:
         """Return nothing: the server's own pages are its administrator's business (pg_amcheck)."""

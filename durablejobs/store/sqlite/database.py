@@ -234,6 +234,9 @@ class SqliteDatabase:
         with self.translated_errors():
             return pragmas.journal_mode(self.path)
 
+    def server_state(self) -> None:
+        """Return nothing: there is no server."""
+
     def integrity_problems(self) -> list[str]:
         """Return what SQLite's own check of the whole file finds; empty: nothing."""
         with self.translated_errors():
