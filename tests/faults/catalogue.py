@@ -431,6 +431,7 @@ _CLIPPED: Final = "faults/postgres/test_cuts.py"
 _RESTARTS: Final = "faults/postgres/test_server.py"
 _SILENCE: Final = "faults/postgres/test_silence.py"
 _OUTAGES: Final = "faults/postgres/test_outages.py"
+_MACHINES: Final = "faults/postgres/test_two_machines.py"
 _CLOCKS: Final = "faults/postgres/test_wrong_clocks.py"
 _REFUSALS: Final = "faults/postgres/test_refusals.py"
 
@@ -518,6 +519,20 @@ POSTGRES: Final = (
             "faults/postgres/test_idle.py::test_no_transaction_is_open_while_a_handler_runs",
             "faults/postgres/test_idle.py::test_only_the_handlers_own_transaction_is_open_if_it_has_asked_for_one",
         ),
+    ),
+    Fault(
+        "P08",
+        "Of two machines at one server, one loses its network for longer than its lease",
+        "Its jobs move to the other; its late endings change nothing; nothing is lost; it works on when the network is "
+        "back (I4 I6 I7)",
+        (f"{_MACHINES}::test_a_machine_that_is_cut_off_loses_its_jobs_to_the_other_and_works_on_when_it_is_back",),
+        "Two network namespaces with host names of their own; needs root",
+    ),
+    Fault(
+        "P09",
+        "Clients and workers are killed and paused at random, workers for longer than their lease",
+        "What clients were told is what is there; effects and endings agree (I1 I2 I5 I6 I7)",
+        (_HISTORIES, "faults/test_histories.py::test_the_harness_finds_a_client_that_says_ok_before_it_is_stored"),
     ),
 )
 

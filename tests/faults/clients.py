@@ -13,16 +13,19 @@ from collections import Counter
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from durablejobs import CommitUnknownError, DurableJobs, DurableJobsError
 
 BATCH = 5
 
 
-def be_a_client(name: str, hasty: bool) -> None:
+def be_a_client(name: str, database: str, hasty: bool) -> None:
     """Enqueue in one of four ways, again and again. `hasty` is a planted bug: says ok before it is stored."""
     history = os.open("history", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    jobs = DurableJobs("jobs.db")
+    jobs = DurableJobs(database)
     ways = [_single, _batch, _with_unique_key, _in_own_transaction]
     for number in count():
         way = random.choice(ways)
@@ -35,7 +38,7 @@ def be_a_client(name: str, hasty: bool) -> None:
         if hasty:
             note("ok")
         try:
-            way(jobs, key)
+            way(jobs, database, key)
         except CommitUnknownError:
             note("unknown")
         except DurableJobsError:
@@ -44,25 +47,32 @@ def be_a_client(name: str, hasty: bool) -> None:
             note("ok")
 
 
-def _single(jobs: DurableJobs, key: str) -> None:
+def _single(jobs: DurableJobs, _database: str, key: str) -> None:
     jobs.enqueue("write_effect", "", key)
 
 
-def _batch(jobs: DurableJobs, key: str) -> None:
+def _batch(jobs: DurableJobs, _database: str, key: str) -> None:
     jobs.enqueue_many("write_effect", [("", key)] * BATCH)
 
 
-def _with_unique_key(jobs: DurableJobs, key: str) -> None:
+def _with_unique_key(jobs: DurableJobs, _database: str, key: str) -> None:
     """Twice, as one does who does not know whether it was stored; nobody works on this queue meanwhile."""
     client = jobs.using(unique_key=key, queue="unique")
     client.enqueue("write_effect", "", key)
     client.enqueue("write_effect", "", key)
 
 
-def _in_own_transaction(jobs: DurableJobs, key: str) -> None:
-    with closing(sqlite3.connect("jobs.db", timeout=30)) as connection, connection:
-        connection.execute("INSERT INTO orders VALUES (?)", (key,))
+def _in_own_transaction(jobs: DurableJobs, database: str, key: str) -> None:
+    mark = "?" if database == "jobs.db" else "%s"
+    with closing(_connected(database)) as connection, connection:
+        connection.execute(f"INSERT INTO orders VALUES ({mark})", (key,))
         jobs.using(connection=connection).enqueue("write_effect", "", key)
+
+
+def _connected(database: str) -> Any:
+    if database == "jobs.db":
+        return sqlite3.connect(database, timeout=30)
+    return psycopg.connect(database.replace("+psycopg", ""))
 
 
 class History:

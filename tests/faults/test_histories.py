@@ -13,12 +13,14 @@ from contextlib import closing, suppress
 
 import pytest
 
+from durablejobs.store import Store
+
 from ..worker.harness import Queue, WorkerProcess
 from .clients import History
 from .promises import broken_promises
 from .victims import Victims
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.conformance, pytest.mark.slow, pytest.mark.timeout(300)]
 
 LEASE = {"lease": 1.0, "heartbeat": 0.25, "queues": "default", "concurrency": 2, "max_crashes": 1000}
 
@@ -37,14 +39,21 @@ class Havoc:
         self._pauses: list[threading.Thread] = []
 
     def _new_client(self) -> int:
-        return self._victims.start(self.queue.directory, do="client", name=str(next(self._names)), hasty=self._hasty)
+        database = self.queue.url or "jobs.db"
+        name = str(next(self._names))
+        return self._victims.start(self.queue.directory, do="client", name=name, database=database, hasty=self._hasty)
 
     def go_on_for(self, seconds: float) -> None:
+        """Wreak havoc for so long, and, on a slow machine, until clients have been told enough to judge by."""
         until = time.monotonic() + seconds
         acts = [self._kill_client, self._kill_client, self._pause_client, self._kill_worker, self._pause_worker]
-        while time.monotonic() < until:
+        while time.monotonic() < until or not self._is_enough():
             time.sleep(random.uniform(0.05, 0.3))
             random.choice(acts)()
+
+    def _is_enough(self) -> bool:
+        counts = History(self.queue.directory).counts()
+        return (counts.get("ok", 0) > 150 and counts["killed in the call"] > 0) or self._hasty
 
     def _kill_client(self) -> None:
         which = random.randrange(len(self.clients))
@@ -90,14 +99,22 @@ class Havoc:
         self.queue.start(**{**LEASE, "queues": "default"})
 
 
+def promises_broken_in(queue: Queue) -> list[str]:
+    """Return what can be read from the rows alone."""
+    if queue.url is None:
+        with closing(queue.connect()) as connection:
+            return broken_promises(connection)
+    with closing(Store(queue.url)) as store:
+        return [f"{rule.promise}: {rule.text}" for rule in store.check_rules() if rule.broken]
+
+
 def problems_after(queue: Queue) -> list[str]:
     """Return what is wrong after the faults have stopped."""
-    with closing(queue.connect()) as connection:
-        keys = Counter(key for (key,) in connection.execute("SELECT args ->> 1 FROM jobs"))
-        orders = Counter(key for (key,) in connection.execute("SELECT key FROM orders"))
-        problems = [*broken_promises(connection), *History(queue.directory).broken_by(keys, orders)]
-        effects = Counter(job for (job,) in connection.execute("SELECT job FROM effects"))
-        succeeded = {job for (job,) in connection.execute("SELECT id FROM jobs WHERE status = 'succeeded'")}
+    keys = Counter(row["key"] for row in queue.sql("SELECT args ->> 1 AS key FROM jobs"))
+    orders = Counter(row["key"] for row in queue.sql("SELECT key FROM orders"))
+    problems = [*promises_broken_in(queue), *History(queue.directory).broken_by(keys, orders)]
+    effects = Counter(row["job"] for row in queue.sql("SELECT job FROM effects"))
+    succeeded = {row["id"] for row in queue.sql("SELECT id FROM jobs WHERE status = 'succeeded'")}
     problems += [f"I6: job {job} has {count} effects" for job, count in effects.items() if count != 1]
     problems += [f"I6: job {job} has effects and has not succeeded" for job in effects if job not in succeeded]
     problems += [f"I6: job {job} has succeeded without its effect" for job in succeeded if job not in effects]
@@ -106,8 +123,9 @@ def problems_after(queue: Queue) -> list[str]:
 
 
 def wreak(queue: Queue, victims: Victims, seconds: float, hasty: bool = False) -> Havoc:
-    queue.sql("CREATE TABLE effects(job INTEGER)")
-    queue.sql("CREATE TABLE orders(key TEXT)")
+    for table in ("effects(job INTEGER)", "orders(key TEXT)"):
+        queue.sql(f"DROP TABLE IF EXISTS {table.partition('(')[0]}")
+        queue.sql(f"CREATE TABLE {table}")
     havoc = Havoc(queue, victims, hasty)
     havoc.go_on_for(seconds)
     havoc.end()

@@ -168,15 +168,20 @@ def live(order: dict[str, Any]) -> None:
     if order["do"] == "client":
         from .clients import be_a_client
 
-        be_a_client(order["name"], order.get("hasty", False))
+        be_a_client(order["name"], order["database"], order.get("hasty", False))
     answer = work(order) if order["do"] == "work" else enqueue(order)
     Path("answer").write_text(json.dumps(answer))
 
 
 def serve() -> dict[str, Any] | None:
     """Answer orders until stdin ends; in a forked child, return its order."""
+    # Imported once for all children.
+    import psycopg  # noqa: F401
+    import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
+
     import durablejobs.app
-    import durablejobs.worker  # noqa: F401 - imported once for all children
+    import durablejobs.store.postgres
+    import durablejobs.worker  # noqa: F401
 
     for line in iter(sys.stdin.readline, ""):
         order: dict[str, Any] = json.loads(line)

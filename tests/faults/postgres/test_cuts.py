@@ -39,6 +39,7 @@ def rows(direct: psycopg.Connection[DictRow]) -> Callable[[str], int]:
 @pytest.fixture
 def order_table(direct: psycopg.Connection[DictRow]) -> Iterator[None]:
     """A table of the application, for effects."""
+    direct.execute("DROP TABLE IF EXISTS orders")
     direct.execute("CREATE TABLE orders (job bigint)")
     yield
     direct.execute("DROP TABLE orders")
