@@ -67,7 +67,8 @@ def _is_name(column: str, usual: str | None = None) -> tuple[CheckConstraint, ..
     return _check(
         f"{column}_is_a_name",
         f"{column} = {usual} OR ({examined})" if usual else examined,
-        f"{column} ~ '^[A-Za-z0-9_.:-]{{1,200}}$'",
+        # Not `~ '^[…]{1,200}$'`: PostgreSQL takes 9 µs for that, at every insert and at every update of the row.
+        f"{column} !~ '[^A-Za-z0-9_.:-]' AND length({column}) BETWEEN 1 AND 200",
     )
 
 

@@ -42,8 +42,8 @@ CHECKS_IN_SQLITE = {
     "result_is_json": "result IS NULL OR json_valid(result)",
 }
 CHECKS_IN_POSTGRESQL = {
-    "handler_is_a_name": "handler ~ '^[A-Za-z0-9_.:-]{1,200}$'",
-    "queue_is_a_name": "queue ~ '^[A-Za-z0-9_.:-]{1,200}$'",
+    "handler_is_a_name": "handler !~ '[^A-Za-z0-9_.:-]' AND length(handler) BETWEEN 1 AND 200",
+    "queue_is_a_name": "queue !~ '[^A-Za-z0-9_.:-]' AND length(queue) BETWEEN 1 AND 200",
     "args_is_a_json_array": "json_typeof(args) = 'array'",
     "kwargs_is_a_json_object": "json_typeof(kwargs) = 'object'",
     "meta_is_a_json_object": "json_typeof(meta) = 'object'",
