@@ -205,3 +205,14 @@ def test_a_soak_finds_what_is_planted(soak: Soak) -> None:
         ("I11", "growth: worker descriptors"),
         ("I1", "acknowledged jobs that were lost"),
     }
+
+
+@pytest.mark.conformance
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_soak_finds_endings_without_the_claim_token(soak: Soak) -> None:
+    code, results = soak(
+        "--plant", "no-claim-token", "--rate", "6", "--minutes", "0.6"
+    )  # others have room to take over
+    assert code == 1
+    assert ("I5", "successes whose run was not done") in broken_by(results)

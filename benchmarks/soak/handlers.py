@@ -172,12 +172,12 @@ def _forget_the_claim_token() -> None:
     """Take the token out of the statement that ends runs as succeeded, on SQLite and on PostgreSQL."""
     from durablejobs.store import endings
 
-    guard, correct = "AND jobs.claim_token = ended.column2", endings.succeed_statement
-    assert guard in correct(1)
-    endings.succeed_statement = lambda count: correct(count).replace(guard, "")  # type: ignore[assignment]
-    guard, kept = "AND public.jobs.claim_token = ended.token", endings.SUCCEED_IN_POSTGRES.on_postgres("public")
-    assert guard in kept.sql
-    kept.sql = kept.sql.replace(guard, "")  # type: ignore[misc]
+    correct, in_postgres = endings.succeed_statement, endings.SUCCEED_IN_POSTGRES.on_postgres("public")
+    guards = ("AND jobs.claim_token = ended.column2", "AND public.jobs.claim_token = ended.token")
+    assert guards[0] in correct(1)
+    assert guards[1] in in_postgres.sql
+    endings.succeed_statement = lambda count: correct(count).replace(guards[0], "")  # type: ignore[assignment]
+    in_postgres.sql = in_postgres.sql.replace(guards[1], "")  # type: ignore[misc]
 
 
 if "no-claim-token" in PLANTED:
