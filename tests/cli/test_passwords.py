@@ -59,7 +59,7 @@ def guarded(postgres_url: str, worker_id: str) -> Iterator[str]:
         connection.execute(f"DROP ROLE IF EXISTS {role}")
         connection.execute(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{RIGHT}'")
         yield make_url(postgres_url).set(username=role, password=RIGHT).render_as_string(hide_password=False)
-        connection.execute(f"DROP ROLE {role}")
+        connection.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
 
 
 def with_wrong_password(url: str) -> str:
