@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -50,17 +51,17 @@ class CodeWatch:
 
     def wait(self) -> None:
         """Return when a file has changed."""
-        while (changed := self._changed()) is None:
+        while not (changed := self._changed()):
             time.sleep(LOOK_EVERY)
-        log.info("%s has changed", os.path.relpath(changed, self._directory))
+        for path in changed:
+            _forget_compiled(path)
+        log.info("%s has changed", os.path.relpath(changed[0], self._directory))
 
-    def _changed(self) -> str | None:
-        """Return a file that was changed, removed, or added below the working directory."""
+    def _changed(self) -> list[str]:
+        """Return the files that were changed, removed, or added below the working directory."""
         before, self._seen = self._seen, self._times()
-        for path in before:
-            if self._seen.get(path) != before[path]:
-                return path
-        return next((path for path in self._seen if path not in before and self._is_near(path)), None)
+        changed = [path for path in before if self._seen.get(path) != before[path]]
+        return changed + [path for path in self._seen if path not in before and self._is_near(path)]
 
     def _is_near(self, path: str) -> bool:
         return Path(path).is_relative_to(self._directory)
@@ -76,6 +77,12 @@ class CodeWatch:
         for directory, names, files in os.walk(self._directory):
             names[:] = [name for name in names if not _is_foreign(Path(directory, name))]
             yield from (os.path.join(directory, name) for name in files if name.endswith(".py"))
+
+
+def _forget_compiled(path: str) -> None:
+    """Remove what was compiled of a source: Python knows it by whole seconds and the size, which may be the same."""
+    with suppress(OSError, NotImplementedError):  # there is none, or this Python keeps none
+        os.unlink(cache_from_source(path))
 
 
 def _is_foreign(directory: Path) -> bool:

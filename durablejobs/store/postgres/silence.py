@@ -46,6 +46,11 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
     made_at = 0.0
     """By the monotonic clock."""
 
+    def __del__(self, *_warn: Any) -> None:
+        """Close without psycopg's warning: who lets a `DurableJobs` go may leave it open, as with a file."""
+        if hasattr(self, "pgconn"):
+            self.pgconn.finish()
+
     def wait(self, gen: Waiting, *args: Any, **options: Any) -> Any:
         """Wait as psycopg does, with an eye on the silence."""
         return super().wait(gen if self.parameters is None else self._watched(gen), *args, **options)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from durablejobs.store import Store
 from durablejobs.store.postgres.tables import described
@@ -40,19 +42,26 @@ def definitions(sql: Sql, schema: str) -> set[tuple[Any, Any]]:
     return {(name, definition) for name, definition in plain if VERSION_TABLE not in name}
 
 
-def test_the_sum_of_the_migrations_is_what_the_code_describes(store: Store, database: str, sql: Sql) -> None:
+@pytest.fixture
+def schemas(postgres_url: str, sql: Sql) -> Iterator[tuple[str, str]]:
+    """The tables as the migrations make them, and as the code describes them."""
     sql("CREATE SCHEMA described")
-    try:
-        engine = create_engine(database)
-        with engine.begin() as connection:
-            described().create_all(connection.execution_options(schema_translate_map={None: "described"}))
-        engine.dispose()
-        migrated, written = definitions(sql, "public"), definitions(sql, "described")
-        assert (written - migrated, migrated - written) == (set(), set())
-        assert any("WHERE" in definition for _, definition in written)
-        assert any("fillfactor=80" in definition for _, definition in written)
-    finally:
-        sql("DROP SCHEMA described CASCADE")
+    url = make_url(postgres_url).update_query_dict({"schema": "migrated"}).render_as_string(hide_password=False)
+    with closing(Store(url)) as store:
+        store.migrate()
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        described().create_all(connection.execution_options(schema_translate_map={None: "described"}))
+    engine.dispose()
+    yield "migrated", "described"
+    sql("DROP SCHEMA described, migrated CASCADE")
+
+
+def test_the_sum_of_the_migrations_is_what_the_code_describes(schemas: tuple[str, str], sql: Sql) -> None:
+    migrated, written = (definitions(sql, schema) for schema in schemas)
+    assert (written - migrated, migrated - written) == (set(), set())
+    assert any("WHERE" in definition for _, definition in written)
+    assert any("fillfactor=80" in definition for _, definition in written)
 
 
 def test_who_works_on_sqlite_does_not_import_the_other_dialect() -> None:
