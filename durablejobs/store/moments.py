@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import TIMESTAMP, Dialect, Text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..clock import from_text, to_text
@@ -58,3 +59,23 @@ def _in_sqlite(_element: StatementMoment, _compiler: Any, **_options: Any) -> st
 @compiles(StatementMoment, "postgresql")
 def _in_postgresql(_element: StatementMoment, _compiler: Any, **_options: Any) -> str:
     return "statement_timestamp()"
+
+
+class EarliestMoment(FunctionElement[datetime]):
+    """The earliest time that a process may write down for what happens at this moment.
+
+    On PostgreSQL processes know the server's time as exactly as its answers are fast: see `postgres.server_clock`.
+    """
+
+    type = Moment()
+    inherit_cache = True
+
+
+@compiles(EarliestMoment, "sqlite")
+def _earliest_in_sqlite(element: EarliestMoment, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(EarliestMoment, "postgresql")
+def _earliest_in_postgresql(element: EarliestMoment, compiler: Any, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)} - interval '1 second')"

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, case, func, literal, not_, or_, selec
 from sqlalchemy import text as sql_text
 
 from ..statuses import FINAL, Status
+from .moments import EarliestMoment
 from .tables import KEY_IS_HELD, job_counts, job_errors, jobs
 
 SHOWN: Final = 10
@@ -105,7 +106,7 @@ RULES: Final = (
     Rule(
         "I13",
         "no job has started before its time (or the clock was set back)",
-        _jobs(or_(_is_running, jobs.c.status == Status.SUCCEEDED), jobs.c.started_at < jobs.c.run_at),
+        _jobs(or_(_is_running, jobs.c.status == Status.SUCCEEDED), jobs.c.started_at < EarliestMoment(jobs.c.run_at)),
     ),
     Rule(
         "I2",

@@ -90,3 +90,13 @@ def test_sqlite_finds_what_was_forced_past_its_checks(store: Store, enqueue: Enq
     problems = store.integrity_problems()
     assert any("CHECK constraint failed" in each for each in problems)
     assert any("job_errors refers to a row of jobs that is not there" in each for each in problems)
+
+
+def test_a_start_long_before_its_time_is_found(store: Store, lived: list[int], sql: Sql) -> None:
+    sql(BREAKS["I13 no job has started before its time (or the clock was set back)"])
+    assert broken(store).keys() == {"I13 no job has started before its time (or the clock was set back)"}
+
+
+def test_on_postgresql_processes_may_differ_by_a_moment(store: Store, lived: list[int], sql: Sql, dialect: str) -> None:
+    sql("UPDATE jobs SET run_at = '2030-01-01 12:00:00.500000' WHERE id = 4")  # which started at 12:00
+    assert bool(broken(store)) == (dialect == "sqlite")

@@ -296,7 +296,8 @@ class Queue:
     def check_integrity(self) -> None:
         if self.url:
             with closing(Store(self.url)) as store:
-                assert [each for each in store.check_rules() if each.broken] == []
+                broken = [each for each in store.check_rules() if each.broken]
+                assert not broken, broken
             return
         assert self.sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
         assert self.sql("PRAGMA foreign_key_check") == []

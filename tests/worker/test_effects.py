@@ -12,6 +12,8 @@ import pytest
 
 from .harness import Queue
 
+pytestmark = pytest.mark.conformance
+
 BUG = "ending and effect in two transactions"
 DEATH = "dies after the commit"
 
@@ -70,8 +72,6 @@ from durablejobs.executor import Executor
 from durablejobs.store.endings import Ending
 from durablejobs.store.store import ClaimRequest
 from tests.worker.program import plant
-
-pytestmark = pytest.mark.conformance
 
 if len(sys.argv) > 2:
     plant(sys.argv[2])

@@ -110,7 +110,7 @@ def test_a_machine_that_is_cut_off_loses_its_jobs_to_the_other_and_works_on_when
         wait_until(lambda: queue.noted("first-ended-1"), "the cut off run has ended too", WITHIN)
         wait_until(lambda: not queue.unfinished(), "all jobs have ended meanwhile", WITHIN)
         before = queue.rows("SELECT * FROM jobs ORDER BY id")
-        assert "trying again" in queue.log("first")
+        wait_until(lambda: "trying again" in queue.log("first"), "the first machine tries to store its ending", WITHIN)
         first.plug_in()
         second.pull_the_plug()
         jobs.enqueue("slow")
