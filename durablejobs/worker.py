@@ -247,6 +247,8 @@ class Worker:
 
     def _sign_off(self) -> None:
         try:
+            if self._must_reconcile:  # a commit whose outcome is unknown may have claimed what nobody would rescue soon
+                self._store.release_unknown(self._worker_id, self._claimed_ids)
             self._store.unregister(self._worker_id)
         except DatabaseError as error:
             log.warning("could not sign off: %s", error)  # others see the free seat and clean up

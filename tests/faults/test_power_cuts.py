@@ -372,7 +372,8 @@ def test_after_a_cut_a_worker_brings_every_job_to_its_end(recording: Recording, 
     for image, _said in some_images(recording, 8):
         laboratory.lay_out(image, "jobs.db")
         jobs = DurableJobs(laboratory.directory / "jobs.db", create=False)
-        jobs.handler("work")(lambda key, padding="": key)
+        for name in ("work", "effect"):
+            jobs.handler(name)(lambda key, padding="": key)
         worker = jobs.worker(concurrency=4, lease=1, heartbeat=0.3, queues="default")
         working = threading.Thread(target=worker.run)
         working.start()
