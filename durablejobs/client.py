@@ -238,16 +238,16 @@ class Client:
         """Do it on the user's own connection, which may belong to the running event loop."""
         given = self._options.connection
         if hasattr(given, "run_sync"):  # SQLAlchemy's AsyncConnection or AsyncSession
-            await self._learn_time()  # which may ask a server, and the loop must not wait for that
+            await self._read_clock_in_thread()  # which may ask a server, and the loop must not wait for that
             result: T = await given.run_sync(lambda own: verb(self.using(connection=own), *args, **kwargs))
             return result
         client = self.using(connection=self._store.database.for_threads(given))
         return await in_thread(verb)(client, *args, **kwargs)
 
-    def _tell_time(self) -> None:
+    def _read_clock(self) -> None:
         self._store.clock.now()
 
-    _learn_time = in_thread(_tell_time)
+    _read_clock_in_thread = in_thread(_read_clock)
 
     def _publish_redaction(self, handler: str) -> None:
         """What must not be shown is known before the job can be seen."""

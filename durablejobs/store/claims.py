@@ -146,8 +146,8 @@ def best_first(
 
     `queue IN (…) ORDER BY …` would sort all pending rows of those queues. A UNION ALL of one select per queue is merged
     by both databases row by row, and stops at the limit: 500 jobs out of 50 queues of 20,000 take 0.3 ms. PostgreSQL
-    does so only where each of them says its own order. There
-    it is not limited to `most`, so that who locks them can go on behind those that others have locked.
+    does so only where each of them says its own order. There it is not limited to `most`, so that who locks them can go
+    on behind those that others have locked.
     """
     looked_at, most = (_LOOKED_AT_TOGETHER, _LOOKED_AT_TOGETHER) if in_postgres else (LOOKED_AT, _MOST)
     columns = [jobs.c.running_key, jobs.c.priority, jobs.c.id, *([jobs.c.handler] if handler_count else [])]

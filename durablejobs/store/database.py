@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection
 
@@ -16,8 +16,10 @@ from ..errors import ConfigurationError
 from ..jobs import NewJob
 from .hot import Run
 from .presence import LockFile
-from .server_state import ServerState
 from .sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from .server_state import ServerState
 
 
 class Watch(Protocol):

@@ -56,12 +56,12 @@ from .notes import log_of, write_notes
 from .presence import LockFile, Seat
 from .redactions import publish, published
 from .rescues import Rescued
-from .server_state import ServerState
 from .workers import Registration, Vital
 
 if TYPE_CHECKING:  # imported where they are used: a command that enqueues one job has no use for them
     from .effects import JobTransaction
     from .loop_commit import LoopCommit
+    from .server_state import ServerState
     from .soundness import Checked
 
 

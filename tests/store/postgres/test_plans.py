@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import Engine, event
 
 from durablejobs import JobFilter
 from durablejobs.statuses import Status
@@ -26,6 +25,7 @@ from durablejobs.store.hot import HotStatement
 
 from ... import postgres
 from ...clocks import START, ManualClock
+from ..test_plans import recorded
 from .a_million_jobs import NOW, QUEUES, database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one fills the table
@@ -227,21 +227,6 @@ def test_so_it_does_by_the_plan_that_serves_all_values(url: str, name: str) -> N
         whole = sql.SQL("EXECUTE hot({})").format(literals) if compiled.names else sql.SQL("EXECUTE hot")
         plan = explained(connection, whole.as_string(connection))
     assert faults(plan, most_read) == [], plan
-
-
-@contextmanager
-def recorded() -> Iterator[list[tuple[str, Any]]]:
-    """Yield a list that fills with the statements that SQLAlchemy runs."""
-    statements: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 class _UndoneError(Exception):
