@@ -50,8 +50,8 @@ class Rescuer:
         return rescued
 
     def _is_dead(self, vital: Vital) -> bool:
-        presence = self._store.presence()
-        return presence is not None and vital.seat is not None and presence.was_left_by(vital.seat, vital.id)
+        with self._store.presence() as presence:
+            return presence is not None and vital.seat is not None and presence.was_left_by(vital.seat, vital.id)
 
     def _is_hung(self, vital: Vital) -> bool:
         now = self._clock.monotonic()
@@ -63,10 +63,10 @@ class Rescuer:
 
     def _running_jobs(self, vital: Vital) -> frozenset[int] | None:
         """Return what the worker has marked as running; None when nobody knows."""
-        presence = self._store.presence()
-        if presence is None or vital.seat is None or presence.sitter(vital.seat) != vital.id:
-            return None
-        return presence.running_jobs(vital.seat)
+        with self._store.presence() as presence:
+            if presence is None or vital.seat is None or presence.sitter(vital.seat) != vital.id:
+                return None
+            return presence.running_jobs(vital.seat)
 
     def _rescue(self, vital: Vital, is_dead: bool, cause: str) -> list[Rescued]:
         started = self._running_jobs(vital)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -83,17 +83,18 @@ class Reader:
 
         The kernel knows who sits on a seat; no clock is asked.
         """
-        try:
-            presence = self._store.presence()
-        except DatabaseError:  # no right to the file beside the database
-            presence = None
-        if presence is None:
-            return {}
-        return {
-            vital.id: "alive" if presence.is_taken(vital.seat) else "dead"
-            for vital in self._store.vitals()
-            if vital.seat is not None and presence.sitter(vital.seat) == vital.id
-        }
+        with ExitStack() as lending:
+            try:
+                presence = lending.enter_context(self._store.presence())
+            except DatabaseError:  # no right to the file beside the database
+                return {}
+            if presence is None:
+                return {}
+            return {
+                vital.id: "alive" if presence.is_taken(vital.seat) else "dead"
+                for vital in self._store.vitals()
+                if vital.seat is not None and presence.sitter(vital.seat) == vital.id
+            }
 
     def log_of(self, job_id: int) -> list[LogLine]:
         """Return the kept log of a job, oldest line first. Raises `JobNotFoundError`."""

@@ -143,7 +143,7 @@ def test_this_test_finds_a_guard_that_does_not_hold_the_lock_while_it_shoots(beg
 
 def test_a_call_that_writes_is_interrupted_only_when_the_write_lock_is_given_back(begun: threading.Event) -> None:
     """Else the lock could be taken for ever, and nobody in this process could write any more."""
-    guard, job, gate = Guard(), claimed(), Gate(None)
+    guard, job, gate = Guard(), claimed(), Gate(lambda: None)
     answers: list[bool] = []
     may_leave = threading.Event()
 
@@ -171,7 +171,7 @@ def test_a_call_that_writes_is_interrupted_only_when_the_write_lock_is_given_bac
 
 
 def test_who_has_waited_in_vain_for_the_write_lock_can_be_interrupted() -> None:
-    gate = Gate(None)
+    gate = Gate(lambda: None)
     gate.enter(PATIENCE)
     found: list[bool] = []
 

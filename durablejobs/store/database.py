@@ -148,8 +148,8 @@ class Database(Protocol):
         """Raise the driver's errors as ours, in one sentence each."""
         ...
 
-    def presence(self) -> LockFile | None:
-        """Return the seats of the workers on this machine; None where nobody keeps them."""
+    def presence(self) -> AbstractContextManager[LockFile | None]:
+        """Lend the seats of the workers on this machine for the block; None where nobody keeps them."""
         ...
 
     def watch_work(self) -> Watch:

@@ -10,9 +10,15 @@ takes a *seat* in a file of its own beside the database, `<database>-lock`:
   call, and tell the job that killed its worker from those that were only claimed. They need not outlive a power cut:
   then nobody is to blame.
 
-Trap: closing any handle on a file drops all POSIX locks of the process on it. So there is one handle per file and
-process, and it stays open while anything here uses the database; the locks of this process's own seats are remembered
-here, because the kernel never reports a process's own locks to itself.
+Traps:
+
+- Closing any handle on a file drops all POSIX locks of the process on it, and a map in memory has a duplicate of the
+  handle. So there is one handle per file and process, and it is closed, with all maps, when the last of its users has
+  given it back: they are counted. A user is a gate through which somebody has written, a taken seat, and whoever asks
+  about seats, as long as he asks. Nothing is given back by a finalizer: it could run in the midst of the counting.
+- The kernel never reports a process's own locks to itself: the process's own seats are remembered here.
+- A forked child inherits the handle but no lock. It opens one of its own, and never closes the inherited one: that
+  would drop the child's own locks.
 """
 
 from __future__ import annotations
@@ -23,7 +29,8 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -49,24 +56,48 @@ _ID: Final = struct.Struct("<q")
 MOST_SLOTS: Final = (SEAT_BYTES - _HEADER_BYTES) // _ID.size
 
 _files: dict[tuple[int, str], LockFile] = {}
+"""The open handles, by process and path; those of a parent process too."""
 _files_lock = threading.Lock()
+"""For `_files` and the counts of users: a handle is opened, counted and closed by one thread at a time."""
+
+if hasattr(os, "register_at_fork"):  # or a child could inherit it taken, by a thread that it has not
+    os.register_at_fork(
+        before=_files_lock.acquire, after_in_parent=_files_lock.release, after_in_child=_files_lock.release
+    )
 
 
 class LockFile:
-    """The file beside one database: the seats and, far behind them, the writers' gate; get it from `lock_file_at`."""
+    """The file beside one database: the seats and, far behind them, the writers' gate; get it from `use_lock_file`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._process = os.getpid()
+        self._users = 0
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         except OSError as error:
             raise _translated(error, path, "written") from error
         self._held: set[int] = set()
+        self._maps: dict[int, mmap.mmap] = {}
         self._lock = threading.Lock()
 
-    def close(self) -> None:
-        """Close the handle; only for a file that nobody in this process uses any more."""
+    def add_user(self) -> None:
+        """Count one more user; only for who holds `_files_lock`."""
+        self._users += 1
+
+    def give_back(self) -> None:
+        """Say that one of the users needs the file no more; the last one closes it."""
+        with _files_lock:
+            self._users -= 1
+            if self._users == 0 and self._process == os.getpid():
+                del _files[self._process, str(self.path)]
+                self._close()
+
+    def _close(self) -> None:
+        for each in self._maps.values():
+            each.close()
         os.close(self._descriptor)
+        self._descriptor = -1  # its number may be another file's soon
 
     def take_seat(self, unavailable: Iterable[int]) -> Seat:
         """Take the first free seat that is not among the unavailable ones.
@@ -78,25 +109,35 @@ class LockFile:
         with self._lock:
             while number in taken or number in self._held or not self.try_lock(number * SEAT_BYTES):
                 number += 1
-            self._clear(number)
+            try:
+                self._clear(number)
+                marks = memoryview(self._mapped(number))
+            except OSError as error:
+                self.unlock(number * SEAT_BYTES)
+                raise _translated(error, self.path, "written") from error
             self._held.add(number)
-        return Seat(self, number, self._descriptor)
+        with _files_lock:
+            self.add_user()
+        return Seat(self, number, marks)
 
     def _clear(self, number: int) -> None:
         # Written, not just mapped: a full disk is an error here, but would end the process at its first mark.
         start, done = number * SEAT_BYTES, 0
-        try:
-            while done < SEAT_BYTES:
-                done += os.pwrite(self._descriptor, bytes(SEAT_BYTES - done), start + done)
-        except OSError as error:
-            self.unlock(start)
-            raise _translated(error, self.path, "written") from error
+        while done < SEAT_BYTES:
+            done += os.pwrite(self._descriptor, bytes(SEAT_BYTES - done), start + done)
+
+    def _mapped(self, number: int) -> mmap.mmap:
+        # Kept when the seat is left: closing one drops the locks of the others who sit here.
+        if number not in self._maps:
+            self._maps[number] = mmap.mmap(self._descriptor, SEAT_BYTES, offset=number * SEAT_BYTES)
+        return self._maps[number]
 
     def leave_seat(self, number: int) -> None:
         """Give up a seat of this process."""
         with self._lock:
             self.unlock(number * SEAT_BYTES)
             self._held.discard(number)
+        self.give_back()
 
     def is_taken(self, number: int) -> bool:
         """Return whether a living process sits on this seat."""
@@ -165,40 +206,47 @@ def _translated(error: OSError, path: Path, what: str) -> DatabaseError:
 class Seat:
     """A worker's place in the file: proof of life, and marks of what its slots run."""
 
-    def __init__(self, file: LockFile, number: int, descriptor: int) -> None:
+    def __init__(self, file: LockFile, number: int, marks: memoryview) -> None:
         self.number = number
         self._file = file
-        self._map = mmap.mmap(descriptor, SEAT_BYTES, offset=number * SEAT_BYTES)
+        self._marks = marks
 
     def sign(self, worker_id: int) -> None:
         """Note who sits here."""
-        _ID.pack_into(self._map, 0, worker_id)
+        _ID.pack_into(self._marks, 0, worker_id)
 
     def mark(self, slot: int, job_id: int) -> None:
         """Note that this slot runs this job; 0: none."""
-        _ID.pack_into(self._map, _HEADER_BYTES + slot * _ID.size, job_id)
+        _ID.pack_into(self._marks, _HEADER_BYTES + slot * _ID.size, job_id)
 
     def leave(self) -> None:
         """Give the seat up at a clean end; the signature stays, as proof for who still finds the worker registered."""
-        self._map[_HEADER_BYTES:] = bytes(SEAT_BYTES - _HEADER_BYTES)
-        self._map.close()
+        self._marks[_HEADER_BYTES:] = bytes(SEAT_BYTES - _HEADER_BYTES)
+        self._marks.release()  # a mark that comes too late is an error, and not on the seat of who sits here next
         self._file.leave_seat(self.number)
 
 
-def lock_file_at(path: Path) -> LockFile | None:
-    """Return this process's one handle on the lock file there; None where the platform has no such locks."""
+def use_lock_file(path: Path) -> LockFile | None:
+    """Return this process's one handle on the lock file there; None where the platform has no such locks.
+
+    Whoever gets it is counted as a user, and says once that he needs it no more: by its `give_back`.
+    """
     if not HAS_LOCKS:
         return None
     key = (os.getpid(), str(path))
     with _files_lock:
-        if key not in _files:
-            _files[key] = LockFile(path)
-        return _files[key]
+        file = _files.get(key) or LockFile(path)
+        file.add_user()
+        _files[key] = file
+        return file
 
 
-def forget_lock_file(path: Path) -> None:
-    """Close the handle on a lock file whose database nobody in this process uses any more, as after a test."""
-    with _files_lock:
-        file = _files.pop((os.getpid(), str(path)), None)
-    if file is not None:
-        file.close()
+@contextmanager
+def lent(use: Callable[[], LockFile | None]) -> Iterator[LockFile | None]:
+    """Use a lock file within the block."""
+    file = use()
+    try:
+        yield file
+    finally:
+        if file is not None:
+            file.give_back()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -355,8 +356,8 @@ class Store:
 
     # Who is alive
 
-    def presence(self) -> LockFile | None:
-        """Return the seats of the workers on this machine; None where nobody keeps them."""
+    def presence(self) -> AbstractContextManager[LockFile | None]:
+        """Lend the seats of the workers on this machine for the block; None where nobody keeps them."""
         return self.database.presence()
 
     def register(self, describe: Callable[[int | None, str], Registration]) -> tuple[int, Seat | None]:
@@ -365,10 +366,9 @@ class Store:
         The seat is taken before the row is visible, so that nobody sees a registered worker without one. Raises
         `QueueMovedError` where it would never be given a job.
         """
-        presence = self.presence()
         seat = None
         try:
-            with self._write() as connection:
+            with self.presence() as presence, self._write() as connection:
                 self._refuse_if_moved(connection)
                 if presence is not None:
                     taken = [vital.seat for vital in workers.vitals(connection) if vital.seat is not None]

@@ -17,7 +17,6 @@ from ..jobs import Job, JobFilter
 from ..outcomes import Errored, Failure, GaveUp
 from ..statuses import Status
 from ..store import Store
-from ..store.sqlite.files import forget_lock_file_of
 from .clock import ManualClock
 from .crash import crashed
 from .expectations import Expectation, Where, table_of
@@ -46,7 +45,6 @@ class JobsKit:
 
     def __enter__(self) -> Self:
         self._store = Store(self.path, clock=self.clock)
-        self._undo.callback(forget_lock_file_of, self.path)
         self._undo.callback(self._store.close)
         self._undo.enter_context(self.jobs.lent_to(self._store))
         self._store.open()

@@ -343,6 +343,7 @@ SCENARIOS: Final = (
             f"{_FILE}::test_a_forked_child_works_on_connections_of_its_own",
             f"{_FILE}::test_a_fork_in_the_middle_of_a_transaction_leaves_it_to_the_parent",
             "store/test_presence.py::test_a_forked_child_does_not_sit_on_its_parents_seat",
+            "store/test_lock_file.py::test_a_forked_child_that_gives_back_what_it_inherited_keeps_its_own_seat",
         ),
     ),
     Fault(

@@ -8,26 +8,28 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from durablejobs import DatabaseUnusableError, DurableJobs
 from durablejobs.store import Store
-from durablejobs.store.presence import HAS_LOCKS, MOST_SLOTS, SEAT_BYTES, LockFile, Seat
-from durablejobs.store.sqlite.files import lock_file_of
+from durablejobs.store.presence import HAS_LOCKS, MOST_SLOTS, SEAT_BYTES, LockFile, Seat, lent
+from durablejobs.store.sqlite.files import use_lock_file_of
 from durablejobs.store.workers import Registration
 
 from ..conftest import RunPython
+from .test_lock_file import describe, looks
 
 pytestmark = pytest.mark.skipif(not HAS_LOCKS, reason="the platform has no byte-range locks")
 
 SIT = """
 import sys
 from pathlib import Path
-from durablejobs.store.sqlite.files import lock_file_of
+from durablejobs.store.sqlite.files import use_lock_file_of
 
-file = lock_file_of(Path(sys.argv[1]))
+file = use_lock_file_of(Path(sys.argv[1]))
 seat = file.take_seat([])
 for slot, job_id in enumerate(sys.argv[2:]):
     seat.mark(slot, int(job_id))
@@ -79,10 +81,11 @@ def sitter(database_path: Path) -> Iterator[Callable[..., Sitter]]:
 
 
 @pytest.fixture
-def file(database_path: Path) -> LockFile:
-    found = lock_file_of(database_path)
+def file(database_path: Path) -> Iterator[LockFile]:
+    found = use_lock_file_of(database_path)
     assert found is not None
-    return found
+    yield found
+    found.give_back()
 
 
 def test_a_seat_is_taken_as_long_as_its_process_lives(file: LockFile, sitter: Callable[..., Sitter]) -> None:
@@ -160,30 +163,57 @@ def test_asking_for_other_seats_does_not_lose_ones_own(file: LockFile, sitter: C
     own.leave()
 
 
+def test_who_leaves_a_seat_does_not_take_the_others_of_its_process_along(
+    file: LockFile, run_python: RunPython, database_path: Path
+) -> None:
+    """A map of a seat has a handle too: closed, it would drop the locks of all seats, and others would rescue jobs that
+    run."""
+    seats = [file.take_seat([]) for _ in range(3)]
+    seats[1].leave()
+    assert looks(run_python, database_path, 3) == "True False True\n"
+    again = file.take_seat([])
+    assert again.number == 1
+    assert looks(run_python, database_path, 3) == "True True True\n"
+    again.leave()
+    seats[0].leave()
+    seats[2].leave()
+
+
+def test_a_mark_on_a_seat_that_was_left_is_an_error(file: LockFile) -> None:
+    """Another worker may sit there by now."""
+    seat = file.take_seat([])
+    seat.leave()
+    with pytest.raises(TypeError, match="not memoryview"):
+        seat.mark(0, 1)
+
+
 def test_there_is_one_handle_for_each_file_in_a_process(database_path: Path, file: LockFile) -> None:
     """Closing a second one would drop the locks of the first."""
-    assert lock_file_of(database_path) is file
-    assert lock_file_of(database_path.with_name("other.db")) is not file
+    with lent(partial(use_lock_file_of, database_path)) as again:
+        assert again is file
+    with lent(partial(use_lock_file_of, database_path.with_name("other.db"))) as other:
+        assert other is not file
 
 
 def test_a_forked_child_does_not_sit_on_its_parents_seat(run_python: RunPython, database_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
-from durablejobs.store.sqlite.files import lock_file_of
+from durablejobs.store.sqlite.files import use_lock_file_of
 path = Path(sys.argv[1])
-seat = lock_file_of(path).take_seat([])
+file = use_lock_file_of(path)
+seat = file.take_seat([])
 child = os.fork()
 if child == 0:
     code = 1
     try:
-        file = lock_file_of(path)
-        taken = file.is_taken(0)
-        own = file.take_seat([])
+        own_file = use_lock_file_of(path)
+        taken = own_file.is_taken(0)
+        own = own_file.take_seat([])
         code = 0 if taken and own.number == 1 else 2
     finally:
         os._exit(code)
-print(os.waitpid(child, 0)[1], lock_file_of(path).is_taken(0), lock_file_of(path).is_taken(1))
+print(os.waitpid(child, 0)[1], file.is_taken(0), file.is_taken(1))
 """
     ended = run_python(code, database_path)
     assert (ended.stdout, ended.stderr) == ("0 True False\n", "")
@@ -210,10 +240,6 @@ def test_the_file_grows_by_one_seat_at_a_time(file: LockFile) -> None:
 
 
 # Together with the register
-
-
-def describe(seat: int | None, now: str) -> Registration:
-    return Registration("worker", "host", 1, seat, "all", 1, "0", now, now)
 
 
 def test_a_registered_worker_has_a_seat_that_is_taken(store: Store, file: LockFile) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from ...errors import BackupError, DatabaseUnusableError
 from ...jobs import NewJob
 from ..forks import forget_after_fork
 from ..hot import Run, driver_of
-from ..presence import LockFile
+from ..presence import LockFile, lent
 from ..server_state import ServerState
 from . import inserts
 from .address import address_of
@@ -35,7 +35,7 @@ from .connecting import DriverConnection, connect
 from .counts import fold
 from .driver_errors import translate
 from .listening import Asking, Listener
-from .seats import lock_file_of
+from .seats import seats_of, use_seats
 from .server_clock import ServerClock
 from .server_state import server_state
 from .transactions import BEGIN_READING, LentTransaction, WriteTransaction, begin_writing
@@ -64,7 +64,7 @@ class PostgresDatabase:
         self._begin_writing = begin_writing(self.config.busy_timeout)
         self._stale_until = 0.0
         self._engine = self._new_engine()
-        self._lock_file: LockFile | None = None
+        self._seats: Path | None = None
         forget_after_fork(self)
 
     def ensure_reachable(self, create: bool) -> None:  # noqa: ARG002 - nothing is created but by `migrate`
@@ -160,12 +160,15 @@ class PostgresDatabase:
                 raise
             raise translated from error
 
-    def presence(self) -> LockFile | None:
-        """Return the seats of the workers of this user on this machine; None where nobody keeps them."""
-        if self._lock_file is None:
+    def presence(self) -> AbstractContextManager[LockFile | None]:
+        """Lend the seats of the workers of this user on this machine for the block; None where nobody keeps them."""
+        return lent(self._use_lock_file)
+
+    def _use_lock_file(self) -> LockFile | None:
+        if self._seats is None:
             with self.read() as connection:
-                self._lock_file = lock_file_of(connection, self.schema)
-        return self._lock_file
+                self._seats = seats_of(connection, self.schema)
+        return use_seats(self._seats)
 
     def watch_work(self) -> Listener | Asking:
         """Return a look-out for pending jobs."""

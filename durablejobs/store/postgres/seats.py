@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from ...errors import DatabaseError
 from ..hot import driver_of
-from ..presence import HAS_LOCKS, LockFile, lock_file_at
+from ..presence import HAS_LOCKS, LockFile, use_lock_file
 
 _IDENTITY: Final = """
     SELECT system_identifier::text, (SELECT oid FROM pg_database WHERE datname = current_database())::text
@@ -29,8 +29,8 @@ _IDENTITY: Final = """
 """
 
 
-def lock_file_of(connection: Connection, schema: str) -> LockFile | None:
-    """Return the lock file of this queue on this machine; None where there is no safe place for it."""
+def seats_of(connection: Connection, schema: str) -> Path | None:
+    """Return where the lock file of this queue on this machine is; None where there is no safe place for it."""
     directory = _own_directory() if HAS_LOCKS else None
     if directory is None:
         return None
@@ -38,9 +38,13 @@ def lock_file_of(connection: Connection, schema: str) -> LockFile | None:
         identity = driver_of(connection).execute(_IDENTITY).fetchone()
     except psycopg.errors.InsufficientPrivilege:  # a server that keeps its identity to itself
         return None
-    name = hashlib.sha256(" ".join((*identity, schema)).encode()).hexdigest()[:32]
+    return directory / hashlib.sha256(" ".join((*identity, schema)).encode()).hexdigest()[:32]
+
+
+def use_seats(path: Path | None) -> LockFile | None:
+    """Return this process's one handle on that file, to be given back: see `use_lock_file`."""
     try:
-        return lock_file_at(directory / name)
+        return use_lock_file(path) if path is not None else None
     except DatabaseError:  # no room there, say: the leases decide
         return None
 

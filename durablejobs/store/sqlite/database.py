@@ -18,8 +18,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -38,14 +38,15 @@ from ...errors import (
 from ...jobs import NewJob
 from ..forks import forget_after_fork
 from ..hot import Run, driver_of, run_on
-from ..presence import LockFile
+from ..presence import LockFile, lent
 from ..tables import VERSION_TABLE
 from ..unique import insert_job
 from . import backup, inserts, pragmas
 from .driver_errors import primary_code, translate
-from .files import lock_file_of, path_of
+from .files import path_of, use_lock_file_of
+from .gate import Gate
 from .watch import Watch
-from .writer import LentTransaction, SharedGate, Writer, WriteTransaction
+from .writer import LentTransaction, Writer, WriteTransaction
 
 OLDEST_SQLITE: Final = (3, 38, 0)
 """Built-in JSON functions; RETURNING came with 3.35, UPDATE FROM with 3.33."""
@@ -72,6 +73,7 @@ class SqliteDatabase:
         self.path = path_of(target)
         self.config = config or DatabaseConfig()
         self.clock = SystemClock()
+        self._use_lock_file = partial(use_lock_file_of, self.path)
         self._set_up()
         self._identity: tuple[int, int] | None = None
         forget_after_fork(self)
@@ -210,9 +212,9 @@ class SqliteDatabase:
                 raise
             raise translated from error
 
-    def presence(self) -> LockFile | None:
-        """Return the seats beside this file; None where the platform has no such locks."""
-        return lock_file_of(self.path)
+    def presence(self) -> AbstractContextManager[LockFile | None]:
+        """Lend the seats beside this file for the block; None where the platform has no such locks."""
+        return lent(self._use_lock_file)
 
     def watch_work(self) -> Watch:
         """Return a watch on commits by other connections, of this process and of others."""
@@ -247,6 +249,7 @@ class SqliteDatabase:
         self._writer.close()
         self._handlers_writer.close()
         self._engine.dispose()
+        self._gate.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child: start with no connection, and never close the parent's."""
@@ -255,7 +258,7 @@ class SqliteDatabase:
 
     def _set_up(self) -> None:
         self._engine = self._new_engine()
-        self._gate = SharedGate(self.path)
+        self._gate = Gate(self._use_lock_file)
         self._writer = self._new_writer()
         self._handlers_writer = self._new_writer()
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ...errors import ConfigurationError
-from ..presence import LockFile, forget_lock_file, lock_file_at
+from ..presence import LockFile, use_lock_file
 
 
 def path_of(target: str | os.PathLike[str]) -> Path:
@@ -28,18 +28,9 @@ def path_of(target: str | os.PathLike[str]) -> Path:
     return Path(text).absolute()
 
 
-def lock_file_of(database: Path) -> LockFile | None:
-    """Return this process's one handle on the database's lock file; None where the platform has no such locks.
+def use_lock_file_of(database: Path) -> LockFile | None:
+    """Return this process's one handle on the database's lock file, to be given back: see `use_lock_file`.
 
     It lies beside the file itself, not beside a symbolic link to it: all must look at the same seats.
     """
-    return lock_file_at(_beside(database))
-
-
-def forget_lock_file_of(database: Path) -> None:
-    """Close the handle on the lock file of a database that nobody in this process uses any more, as after a test."""
-    forget_lock_file(_beside(database))
-
-
-def _beside(database: Path) -> Path:
-    return Path(os.path.realpath(database) + "-lock")
+    return use_lock_file(Path(os.path.realpath(database) + "-lock"))

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from ...current import running_job
 from ...errors import TransactionError
-from ...shielding import shield, unshield
+from ...shielding import is_shielded, shield, unshield
 from ..presence import LockFile
 
 OUTER: Final = 1 << 40
@@ -33,11 +34,13 @@ for the inner lock at a time."""
 class Gate:
     """Lets one writer in at a time: of this process's threads by a lock in memory, of all processes by the file.
 
-    `lock_file` is None where the platform has no byte-range locks; then SQLite's own waiting has to do.
+    The first who wants in asks for the file by `use_lock_file`: who never writes may lack the right to make one. None
+    where the platform has no byte-range locks; then SQLite's own waiting has to do.
     """
 
-    def __init__(self, lock_file: LockFile | None) -> None:
-        self._file = lock_file
+    def __init__(self, use_lock_file: Callable[[], LockFile | None]) -> None:
+        self._use_lock_file = use_lock_file
+        self._file: LockFile | None = None
         self._threads = threading.Lock()
         self._inside: int | None = None
         self._shielded = 0
@@ -61,6 +64,8 @@ class Gate:
             if not self._threads.acquire(timeout=timeout):
                 return False
         try:
+            if self._file is None:
+                self._file = self._use_lock_file()
             entered = self._file is None or self._pass_turnstile(self._file, time.monotonic() + timeout)
         except BaseException:
             self._threads.release()
@@ -97,6 +102,21 @@ class Gate:
         finally:
             self._threads.release()
             unshield(shielded)
+
+    def close(self) -> None:
+        """Give the lock file back; not while somebody is inside: he uses the database, whoever closes it."""
+        me = threading.get_ident()
+        was_shielded = is_shielded(me)
+        try:
+            shield(me)
+            if self._threads.acquire(blocking=False):
+                file, self._file = self._file, None
+                self._threads.release()
+                if file is not None:
+                    file.give_back()
+        finally:
+            if not was_shielded:
+                unshield(me)
 
     def unshield(self) -> None:
         """Let the one who is in be interrupted: a handler whose transaction this is."""

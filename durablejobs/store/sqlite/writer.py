@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,35 +14,7 @@ from ...errors import CommitUnknownError, DatabaseBusyError
 from ..hot import driver_of
 from ..transaction import Transaction
 from .driver_errors import primary_code, sqlite_error, translate
-from .files import lock_file_of
 from .gate import Gate
-
-
-class SharedGate:
-    """The gate of a process's writers to one database; made by the first who wants in.
-
-    Who never writes may lack the right to make one.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._gate: Gate | None = None
-        self._making = threading.Lock()
-
-    def get(self) -> Gate:
-        """Return the gate."""
-        return self._gate or self._made()
-
-    def _made(self) -> Gate:
-        with self._making:
-            if self._gate is None:
-                self._gate = Gate(lock_file_of(self._path))
-            return self._gate
-
-    def refuse_write_inside_write(self) -> None:
-        """Raise `TransactionError` in the thread that is in the gate."""
-        if self._gate is not None:
-            self._gate.refuse_write_inside_write()
 
 
 class Writer:
@@ -55,7 +25,7 @@ class Writer:
         connect: Callable[[], Connection],
         location: str,
         busy_timeout: float,
-        gate: SharedGate,
+        gate: Gate,
         check_identity: Callable[[], None],
     ) -> None:
         self.location = location
@@ -68,10 +38,9 @@ class Writer:
 
     def enter_gate(self) -> Gate:
         """Wait for our turn to write; the caller leaves the gate. Raises `DatabaseBusyError`."""
-        gate = self._gate.get()
-        if not gate.enter(self.busy_timeout):
+        if not self._gate.enter(self.busy_timeout):
             raise DatabaseBusyError(self.location, self.busy_timeout)
-        return gate
+        return self._gate
 
     def connection(self) -> Connection:
         """Return the connection; only for who is in the gate."""

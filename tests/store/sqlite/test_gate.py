@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,18 +17,19 @@ from durablejobs import DatabaseBusyError, DatabaseConfig, DurableJobs
 from durablejobs.statuses import Status
 from durablejobs.store import Store
 from durablejobs.store.presence import HAS_LOCKS
-from durablejobs.store.sqlite.files import lock_file_of
+from durablejobs.store.sqlite.files import use_lock_file_of
 from durablejobs.store.sqlite.gate import Gate
 
 pytestmark = pytest.mark.skipif(not HAS_LOCKS, reason="the platform has no byte-range locks")
 
 HOLD = """
 import sys
+from functools import partial
 from pathlib import Path
 from durablejobs.store.sqlite.gate import Gate
-from durablejobs.store.sqlite.files import lock_file_of
+from durablejobs.store.sqlite.files import use_lock_file_of
 
-gate = Gate(lock_file_of(Path(sys.argv[1])))
+gate = Gate(partial(use_lock_file_of, Path(sys.argv[1])))
 assert gate.enter(10)
 print("inside", flush=True)
 sys.stdin.readline()
@@ -51,8 +53,10 @@ def holder(database_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def gate(database_path: Path) -> Gate:
-    return Gate(lock_file_of(database_path))
+def gate(database_path: Path) -> Iterator[Gate]:
+    made = Gate(partial(use_lock_file_of, database_path))
+    yield made
+    made.close()
 
 
 def test_nobody_comes_in_while_another_process_is_inside(gate: Gate, holder: subprocess.Popen[str]) -> None:
@@ -116,7 +120,7 @@ def test_a_thread_that_is_inside_is_not_let_in_again(gate: Gate) -> None:
 
 
 def test_without_locks_of_the_platform_the_threads_still_come_in_one_at_a_time() -> None:
-    gate = Gate(None)
+    gate = Gate(lambda: None)
     assert gate.enter(0)
     refused = []
     other = threading.Thread(target=lambda: refused.append(gate.enter(0.01)))
