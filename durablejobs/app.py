@@ -309,7 +309,7 @@ class DurableJobs:
         if is_imported_by_a_child():
             raise ChildStartError("the script calls work() on import; put that under if __name__ == '__main__':")
         program = ChildProgram(_be_child, self._child_order())
-        journal = Journal(self._store.write_notes, self._store.clock)
+        journal = Journal(self._store.claims.write_notes, self._store.clock)
         executor = self._executor(journal, self._listeners)
         return Worker(self._store, executor, chosen, program, journal, self._listeners, on_ending)
 
@@ -321,7 +321,7 @@ class DurableJobs:
         from .executor import Executor
 
         workplace = Workplace(
-            partial(self._store.transaction, last_notes=journal.peek), journal, self._store.clock.monotonic
+            partial(self._store.claims.transaction, last_notes=journal.peek), journal, self._store.clock.monotonic
         )
         return Executor(self._registry, self._defaults, workplace, listeners)
 

@@ -196,10 +196,11 @@ class Client:
         if self._registry.redactions:
             self._publish_redaction(handler)
         rule = self._options.unique_rule(row.created_at) if self._has_unique_rule else None
+        new_jobs = self._store.new_jobs
         if self._options.connection is not None:
-            job_id, stored = self._store.insert_in(self._options.connection, row, rule)
+            job_id, stored = new_jobs.insert_in(self._options.connection, row, rule)
         else:
-            job_id, stored = self._store.insert(row) if rule is None else self._store.insert_by_rule(row, rule)
+            job_id, stored = new_jobs.insert(row) if rule is None else new_jobs.insert_by_rule(row, rule)
         if not stored:
             return self._held_by(job_id, row)
         if self._options.connection is None and self._listeners.want("enqueued"):
@@ -218,7 +219,7 @@ class Client:
         if not self._needs_nothing_but_a_row(handler):
             return await self._enqueue_in_thread(handler, *args, **kwargs)
         row = self.new_job(handler, args, kwargs, self._store.clock.now_text())
-        job_id, _ = await self._store.insert_for_loop(row)
+        job_id, _ = await self._store.new_jobs.insert_for_loop(row)
         return Job.just_stored(job_id, row, is_duplicate=False, source=self._source)
 
     def _needs_nothing_but_a_row(self, handler: str) -> bool:
@@ -253,7 +254,7 @@ class Client:
         """What must not be shown is known before the job can be seen."""
         redaction = self._registry.redactions.get(handler)
         if redaction is not None:
-            self._store.publish_redactions({handler: redaction}, self._options.connection)
+            self._store.handlers.publish_redactions({handler: redaction}, self._options.connection)
 
     def _held_by(self, job_id: int, row: NewJob) -> Job:
         """Return the job that holds the unique key, or raise what was asked for."""
@@ -261,7 +262,7 @@ class Client:
             assert row.unique_key is not None
             raise DuplicateJobError(row.unique_key, job_id)
         # In the user's transaction another connection does not see it as it is.
-        existing = self._store.get(job_id) if self._options.connection is None else None
+        existing = self._store.reads.get(job_id) if self._options.connection is None else None
         if existing is not None:
             return replace(existing, is_duplicate=True, source=self._source)
         return Job.just_stored(job_id, row, is_duplicate=True, source=self._source)
@@ -284,13 +285,13 @@ class Client:
         arguments = _each(items, partial(self._encoded, definition))
         if self._options.connection is not None:
             return self.insert_all(template.with_arguments(*each) for each in arguments)
-        return self._told(self._store.insert_alike(template, arguments))
+        return self._told(self._store.new_jobs.insert_alike(template, arguments))
 
     def insert_all(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
         """Store rows made by `new_job`, of any handlers and options, all in one transaction; none is held back."""
         if self._options.connection is not None:
-            return self._store.insert_many_in(self._options.connection, new_jobs)
-        return self._told(self._store.insert_many(new_jobs))
+            return self._store.new_jobs.insert_many_in(self._options.connection, new_jobs)
+        return self._told(self._store.new_jobs.insert_many(new_jobs))
 
     def _told(self, batch: EnqueuedBatch) -> EnqueuedBatch:
         """Tell of a batch that is committed; return it."""
@@ -376,7 +377,7 @@ class Client:
 
         Raises `JobNotFoundError`, `IllegalActError`.
         """
-        job = replace(self._store.cancel(_existing(job_id)), source=self._source)
+        job = replace(self._store.acts.cancel(_existing(job_id)), source=self._source)
         if job.is_final:  # a worker tells of one that was running
             self._tell("cancelled", job_id=job.id, handler=job.handler, queue=job.queue, attempt=job.attempt)
         return job
@@ -386,11 +387,11 @@ class Client:
 
         Raises `JobNotFoundError`, `IllegalActError`, `DuplicateJobError`.
         """
-        return replace(self._store.retry(_existing(job_id)), source=self._source)
+        return replace(self._store.acts.retry(_existing(job_id)), source=self._source)
 
     def delete(self, job_id: int) -> None:
         """Delete a job that does not run, and its errors. Raises `JobNotFoundError`, `IllegalActError`."""
-        self._store.delete(_existing(job_id))
+        self._store.acts.delete(_existing(job_id))
 
     # A person's word about a queue
 
@@ -399,21 +400,21 @@ class Client:
         if until is not None:
             _check_moment("until", until)
             until = until.astimezone(UTC)
-        self._store.pause(checked_name(queue, "queue"), until, reason)
+        self._store.acts.pause(checked_name(queue, "queue"), until, reason)
 
     def resume(self, queue: str) -> bool:
         """Let jobs of a paused queue begin again; return whether it was paused."""
-        return self._store.resume(checked_name(queue, "queue"))
+        return self._store.acts.resume(checked_name(queue, "queue"))
 
     def limit(self, queue: str, max_running: int | None) -> None:
         """Let so many jobs of this queue run at once, all workers together; None lifts the limit."""
         if max_running is not None:
             checked_integer(max_running, "max_running", 1, 1_000_000)
-        self._store.limit(checked_name(queue, "queue"), max_running)
+        self._store.acts.limit(checked_name(queue, "queue"), max_running)
 
     def ask_worker(self, worker: str | int, wish: Wish | None) -> int:
         """Ask the workers of this name, or the one with this id, for something (None: to go on); how many are there?"""
-        return self._store.ask_worker(str(worker), wish)
+        return self._store.workers.ask(str(worker), wish)
 
     # The same for an event loop
 

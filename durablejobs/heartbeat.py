@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from .errors import DatabaseError
-from .store import Store
+from .store.doors.workers import Workers
 
 log = logging.getLogger("durablejobs.worker")
 
@@ -16,10 +16,10 @@ class Heartbeat:
     """Extends the lease of a worker's jobs until it is stopped."""
 
     def __init__(
-        self, store: Store, worker_id: int, interval: float, lease: float, stuck: Callable[[], list[int]] = list
+        self, workers: Workers, worker_id: int, interval: float, lease: float, stuck: Callable[[], list[int]] = list
     ) -> None:
         """`stuck` returns the ids of the jobs that are."""
-        self._store = store
+        self._workers = workers
         self._worker_id = worker_id
         self._interval = interval
         self._lease = lease
@@ -42,7 +42,7 @@ class Heartbeat:
         wait = self._interval
         while not self._stopped.wait(wait):
             try:
-                self.is_registered = self._store.heartbeat(self._worker_id, self._lease, self._stuck())
+                self.is_registered = self._workers.heartbeat(self._worker_id, self._lease, self._stuck())
                 wait = self._interval
             except Exception as error:  # noqa: BLE001 - a heart that stops for ever would cost all jobs their lease
                 log.warning("no heartbeat: %s", error if isinstance(error, DatabaseError) else repr(error))

@@ -16,9 +16,9 @@ from .lane import Lane
 from .queues import QueuePlan
 from .read_ahead import ReadAhead
 from .registry import Mode
+from .store import ClaimRequest
 from .store.claims import HandlerFilter
 from .store.endings import Ending
-from .store.store import ClaimRequest
 
 
 @dataclass

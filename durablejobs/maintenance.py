@@ -38,19 +38,19 @@ class Rescuer:
     def run(self) -> list[Rescued]:
         """Look at all workers once; return what was rescued."""
         rescued: list[Rescued] = []
-        vitals = [vital for vital in self._store.vitals() if vital.id != self._worker_id]
+        vitals = [vital for vital in self._store.workers.vitals() if vital.id != self._worker_id]
         for vital in vitals:
             if self._is_dead(vital):
                 rescued += self._rescue(vital, True, "its worker died")
             elif self._is_hung(vital):
                 rescued += self._rescue(vital, False, f"its worker gave no sign of life for {self._lease:g} s")
         self._seen = {vital.id: self._seen[vital.id] for vital in vitals if vital.id in self._seen}
-        while batch := self._store.rescue_strays(self._max_crashes, "its worker vanished"):
+        while batch := self._store.upkeep.rescue_strays(self._max_crashes, "its worker vanished"):
             rescued += batch
         return rescued
 
     def _is_dead(self, vital: Vital) -> bool:
-        with self._store.presence() as presence:
+        with self._store.workers.presence() as presence:
             return presence is not None and vital.seat is not None and presence.was_left_by(vital.seat, vital.id)
 
     def _is_hung(self, vital: Vital) -> bool:
@@ -63,7 +63,7 @@ class Rescuer:
 
     def _running_jobs(self, vital: Vital) -> frozenset[int] | None:
         """Return what the worker has marked as running; None when nobody knows."""
-        with self._store.presence() as presence:
+        with self._store.workers.presence() as presence:
             if presence is None or vital.seat is None or presence.sitter(vital.seat) != vital.id:
                 return None
             return presence.running_jobs(vital.seat)
@@ -71,7 +71,7 @@ class Rescuer:
     def _rescue(self, vital: Vital, is_dead: bool, cause: str) -> list[Rescued]:
         started = self._running_jobs(vital)
         rescued: list[Rescued] = []
-        while batch := self._store.rescue_worker(vital, is_dead, started, self._max_crashes, cause):
+        while batch := self._store.upkeep.rescue_worker(vital, is_dead, started, self._max_crashes, cause):
             rescued += batch
         self._seen[vital.id] = (vital.heartbeat_at, math.inf)  # all done, unless it beats again
         log.warning(
@@ -120,10 +120,10 @@ class Pruner:
         """Delete one batch if it is time; return how many jobs. More to do is done in the next call."""
         if self._clock.monotonic() >= self._next_fold:
             self._next_fold = self._clock.monotonic() + FOLD_EVERY
-            self._store.fold_counts()
+            self._store.upkeep.fold_counts()
         if self._clock.monotonic() < self._next_look:
             return 0
-        pruned = self._store.prune(finished_before(self._retention, self._clock.now()))
+        pruned = self._store.upkeep.prune(finished_before(self._retention, self._clock.now()))
         if not pruned:
             self._next_look = self._clock.monotonic() + self._interval
         return pruned

@@ -28,7 +28,7 @@ class Reader:
     def get(self, job_id: int) -> Job:
         """Return one job. Raises `JobNotFoundError`."""
         number = parsed_job_id(job_id)
-        job = self._store.get(number) if number is not None else None
+        job = self._store.reads.get(number) if number is not None else None
         if job is None:
             raise JobNotFoundError(job_id)
         return _with_source(job, self)
@@ -36,7 +36,7 @@ class Reader:
     def get_with_errors(self, job_id: int) -> tuple[Job, list[JobError]]:
         """Return one job and its attempts that did not succeed. Raises `JobNotFoundError`."""
         number = parsed_job_id(job_id)
-        job, errors = self._store.get_with_errors(number) if number is not None else (None, [])
+        job, errors = self._store.reads.get_with_errors(number) if number is not None else (None, [])
         if job is None:
             raise JobNotFoundError(job_id)
         return _with_source(job, self), errors
@@ -46,12 +46,12 @@ class Reader:
         checked_integer(limit, "limit", 1, 100_000)
         if before is not None:
             checked_integer(before, "before", 0, 2**63 - 1)
-        found = self._store.list_jobs(wanted or JobFilter(), limit, before)
+        found = self._store.reads.list_jobs(wanted or JobFilter(), limit, before)
         return [_with_source(job, self) for job in found]
 
     def shown(self, jobs: Iterable[Job]) -> list[Job]:
         """Return jobs as they may be shown: without the arguments that their handlers redact."""
-        redactions = self._store.redactions()
+        redactions = self._store.handlers.redactions()
 
         def show(job: Job) -> Job:
             redaction = redactions.get(job.handler)
@@ -64,19 +64,19 @@ class Reader:
 
     def statistics(self, minutes: float = 5.0) -> list[QueueStatistics]:
         """Return counts by queue and status, and endings per minute over the last minutes."""
-        return self._store.statistics(minutes)
+        return self._store.reads.statistics(minutes)
 
     def queues(self) -> list[QueueState]:
         """Return each queue that is paused or limited or has jobs that have not ended."""
-        return self._store.queues()
+        return self._store.reads.queues()
 
     def limit_state(self, job: Job) -> LimitState | None:
         """Return the places of `max_running` that a job shares with others; None: it is not limited."""
-        return self._store.limit_state(job)
+        return self._store.reads.limit_state(job)
 
     def workers(self) -> list[WorkerRecord]:
         """Return the registered workers."""
-        return self._store.workers()
+        return self._store.workers.records()
 
     def worker_states(self) -> dict[int, str]:
         """Return which workers are `alive` or `dead`; one that this machine cannot tell of is missing.
@@ -85,20 +85,20 @@ class Reader:
         """
         with ExitStack() as lending:
             try:
-                presence = lending.enter_context(self._store.presence())
+                presence = lending.enter_context(self._store.workers.presence())
             except DatabaseError:  # no right to the file beside the database
                 return {}
             if presence is None:
                 return {}
             return {
                 vital.id: "alive" if presence.is_taken(vital.seat) else "dead"
-                for vital in self._store.vitals()
+                for vital in self._store.workers.vitals()
                 if vital.seat is not None and presence.sitter(vital.seat) == vital.id
             }
 
     def log_of(self, job_id: int) -> list[LogLine]:
         """Return the kept log of a job, oldest line first. Raises `JobNotFoundError`."""
-        return self._store.log_of(self.get(job_id).id)
+        return self._store.reads.log_of(self.get(job_id).id)
 
     # Waiting
 

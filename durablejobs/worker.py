@@ -123,9 +123,9 @@ class Worker:
         processes cannot be started. A PostgreSQL server that is out of reach does not end it: it waits for it.
         """
         self._store.open()
-        self._store.publish_redactions(self._executor.redactions())
+        self._store.handlers.publish_redactions(self._executor.redactions())
         self._limits = self._executor.running_limits()
-        self._store.publish_limits(self._limits, self._executor.handler_names())
+        self._store.handlers.publish_limits(self._limits, self._executor.handler_names())
         self._start()
         try:
             self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there
@@ -147,7 +147,7 @@ class Worker:
 
     def _start(self) -> None:
         config = self._config
-        self._worker_id, self._seat = self._store.register(self._describe)
+        self._worker_id, self._seat = self._store.workers.register(self._describe)
         self._watch = self._store.watch_work()
         self._waker = Waker(self._watch)
         self._watchdog = Watchdog(self._clock, self._reporter.note_stuck)
@@ -165,7 +165,9 @@ class Worker:
         self._resources = Resources(self._lanes.await_on_loop)
         self._executor.resources = self._resources.values
         self._isolation = Isolation(config.max_crashes, lambda job: self._lanes.mode_of(job) is Mode.PROCESS)
-        self._heartbeat = Heartbeat(self._store, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck)
+        self._heartbeat = Heartbeat(
+            self._store.workers, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck
+        )
         self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)
         self._pruner = Pruner(self._store, config.retention, config.prune_interval, self._clock)
         path = self._store.database.path
@@ -225,7 +227,7 @@ class Worker:
     def _give_back(self, claimed: list[ClaimedJob]) -> None:
         if claimed:
             notes = self._journal.take(claimed)
-            self._persist(lambda: self._store.release(claimed, notes))
+            self._persist(lambda: self._store.claims.release(claimed, notes))
             self._forget({job.id for job in claimed})
 
     def _end(self) -> None:
@@ -248,8 +250,8 @@ class Worker:
     def _sign_off(self) -> None:
         try:
             if self._must_reconcile:  # a commit whose outcome is unknown may have claimed what nobody would rescue soon
-                self._store.release_unknown(self._worker_id, self._claimed_ids)
-            self._store.unregister(self._worker_id)
+                self._store.claims.release_unknown(self._worker_id, self._claimed_ids)
+            self._store.workers.unregister(self._worker_id)
         except DatabaseError as error:
             log.warning("could not sign off: %s", error)  # others see the free seat and clean up
         # A handler that was given back but is still running goes on marking its seat until the process ends.
@@ -271,7 +273,7 @@ class Worker:
         """Settle, promote, claim; hand over what was claimed."""
         self._store.check_identity()
         if self._must_reconcile:
-            self._store.release_unknown(self._worker_id, self._claimed_ids)
+            self._store.claims.release_unknown(self._worker_id, self._claimed_ids)
             self._must_reconcile = False
         self._give_back(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
         self._take_finished()
@@ -279,7 +281,7 @@ class Worker:
         wanted = sum(request.most for request in requests)
         if not self._unsettled and not self._is_worth_a_claim(wanted):
             return
-        turn = self._store.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
+        turn = self._store.claims.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
         self._conclude(turn.settlement)
         self._lanes.note_claimed(requests, turn.claimed)
         self._accept(turn.claimed)
@@ -287,7 +289,7 @@ class Worker:
     def _is_worth_a_claim(self, wanted: int) -> bool:
         if not wanted:
             return False
-        has_work, self._next_due = self._store.peek()
+        has_work, self._next_due = self._store.claims.peek()
         if not has_work:
             self._lanes.note_empty()
         return has_work
@@ -316,7 +318,7 @@ class Worker:
     def _settle(self) -> None:
         self._take_finished()
         if self._unsettled:
-            self._conclude(self._store.settle(self._worker_id, self._unsettled, self._last_notes))
+            self._conclude(self._store.claims.settle(self._worker_id, self._unsettled, self._last_notes))
 
     def _conclude(self, settlement: Settlement) -> None:
         """Report and forget what has been settled."""
@@ -380,7 +382,7 @@ class Worker:
 
     def _heed(self) -> None:
         """Do what a person has asked this worker to do, by `durablejobs workers`."""
-        was_quiet, self._wish = self._is_quiet, self._store.asked_to(self._worker_id, self._wish)
+        was_quiet, self._wish = self._is_quiet, self._store.workers.asked_to(self._worker_id, self._wish)
         if self._wish == "stop" and not self._stop_requests:
             log.info("somebody has asked this worker to stop")
             self.drain()
@@ -397,14 +399,14 @@ class Worker:
         """Tell the lanes which of their jobs somebody has asked to stop."""
         if not self._lanes.in_flight:
             return
-        asked = self._claimed_ids & self._store.asked_to_stop(self._worker_id)
+        asked = self._claimed_ids & self._store.claims.asked_to_stop(self._worker_id)
         if asked:
             self._executor.cancellations |= asked
             self._lanes.cancel(asked)
 
     def _register_again(self) -> None:
         seat = self._seat.number if self._seat is not None else None
-        self._store.register_again(self._worker_id, self._describe(seat, self._clock.now_text()))
+        self._store.workers.register_again(self._worker_id, self._describe(seat, self._clock.now_text()))
         self._heartbeat.is_registered = True
 
     def _sleep(self, seconds: float) -> None:

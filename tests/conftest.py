@@ -25,9 +25,8 @@ from durablejobs import DatabaseConfig, DurableJobs
 from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob, NewJob
 from durablejobs.outcomes import Outcome
-from durablejobs.store import Store
+from durablejobs.store import ClaimRequest, Store
 from durablejobs.store.endings import Ending, Settlement
-from durablejobs.store.store import ClaimRequest
 from durablejobs.store.workers import Registration
 
 from . import postgres
@@ -217,7 +216,7 @@ def enqueue(store: Store, clock: ManualClock) -> Enqueue:
     """Insert a job with these columns (and `delay`); return its id."""
 
     def insert(**columns: Any) -> int:
-        return store.insert(new_job(clock, **columns))[0]
+        return store.new_jobs.insert(new_job(clock, **columns))[0]
 
     return insert
 
@@ -233,7 +232,7 @@ def claim(store: Store) -> Claim:
     """Take one turn of a worker that has nothing to settle; return what it claimed."""
 
     def take(most: int = 1, queues: Sequence[str] = (), worker: int = 1, lease: float = 30) -> list[ClaimedJob]:
-        return store.turn([], ClaimRequest(worker, tuple(queues), most, lease)).claimed
+        return store.claims.turn([], ClaimRequest(worker, tuple(queues), most, lease)).claimed
 
     return take
 
@@ -248,7 +247,7 @@ def settle(store: Store, clock: ManualClock) -> Settle:
 
     def end(job: ClaimedJob, outcome: Outcome, worker: int = 1) -> Settlement:
         now = to_text(clock.now())
-        return store.settle(worker, [Ending(job, outcome, now, now)])
+        return store.claims.settle(worker, [Ending(job, outcome, now, now)])
 
     return end
 
@@ -265,7 +264,7 @@ def register(store: Store) -> Register:
         def describe(_seat: int | None, now: str) -> Registration:
             return Registration(name, "host", 1, seat, "all", 1, "0", now, now)
 
-        worker_id, own_seat = store.register(describe)
+        worker_id, own_seat = store.workers.register(describe)
         if own_seat is not None:
             own_seat.leave()
         return worker_id

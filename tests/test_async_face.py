@@ -123,7 +123,7 @@ def groups(jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(group))
         return jobs._store.database.insert_group(group)
 
-    monkeypatch.setattr(jobs._store._inserts, "_store_all", store_all)
+    monkeypatch.setattr(jobs._store.new_jobs._inserts, "_store_all", store_all)
     return sizes
 
 
@@ -146,7 +146,8 @@ async def test_calls_in_threads_share_commits(
     writer.execute("BEGIN IMMEDIATE")
     keyed = (mail.using(unique_key=str(number)) for number in range(100))  # which takes more than storing a row
     enqueuing = [asyncio.create_task(each.aenqueue("a@b.c")) for each in keyed]
-    while len(jobs._store._inserts._line) < THREADS - 1:  # one is on its way to the disk, the others come after it
+    inserts = jobs._store.new_jobs._inserts
+    while len(inserts._line) < THREADS - 1:  # one is on its way to the disk, the others come after it
         await asyncio.sleep(0.001)
     writer.execute("ROLLBACK")
     assert len({job.id for job in await asyncio.gather(*enqueuing)}) == 100

@@ -25,6 +25,7 @@ from durablejobs.journal import (
 )
 from durablejobs.outcomes import Succeeded
 from durablejobs.store import Store
+from durablejobs.store.doors.claims import Claims
 from durablejobs.store.effects import JobTransaction
 
 from .conftest import Claim, Enqueue, Settle, Sql
@@ -73,11 +74,11 @@ def test_only_the_newest_progress_is_written(book: Book) -> None:
 
 def test_a_million_words_are_a_few_writes(jobs: DurableJobs, sql: Sql) -> None:
     seen: list[Any] = []
-    write = Store.write_notes
+    write = Claims.write_notes
 
-    def counted(store: Store, notes: Sequence[Notes]) -> None:
+    def counted(claims: Claims, notes: Sequence[Notes]) -> None:
         seen.append(notes)
-        write(store, notes)
+        write(claims, notes)
 
     @jobs.handler
     def count(to: int) -> None:
@@ -86,7 +87,7 @@ def test_a_million_words_are_a_few_writes(jobs: DurableJobs, sql: Sql) -> None:
 
     job = count.enqueue(1_000_000)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "write_notes", counted)
+        patch.setattr(Claims, "write_notes", counted)
         since = time.monotonic()
         jobs.work(burst=True, concurrency=1)
         seconds = time.monotonic() - since
@@ -228,14 +229,14 @@ def test_notes_are_written_only_while_the_claim_holds(
     [job] = claim()
     book = Book(SystemClock())
     book.journal.log(job, "info", "ours")
-    store.write_notes(book.journal.take([job]))
+    store.claims.write_notes(book.journal.take([job]))
     for act in ("UPDATE jobs SET claim_token = 9", "UPDATE jobs SET claim_token = 1, status = 'pending'"):
         sql(act)
         book.journal.log(job, "info", "not ours any more")
         book.journal.progress(job, 1, 2, "")
-        store.write_notes(book.journal.take([job]))
+        store.claims.write_notes(book.journal.take([job]))
     book.journal.close()
-    assert [line.message for line in store.log_of(1)] == ["ours"]
+    assert [line.message for line in store.reads.log_of(1)] == ["ours"]
     assert sql("SELECT progress FROM jobs") == [{"progress": None}]
 
 
@@ -244,8 +245,8 @@ def test_the_next_run_begins_without_the_progress_of_the_last(
 ) -> None:
     enqueue()
     [job] = claim()
-    store.write_notes([Notes(job, progress_text(9, 10, ""), [])])
-    store.release([job])
+    store.claims.write_notes([Notes(job, progress_text(9, 10, ""), [])])
+    store.claims.release([job])
     assert sql("SELECT progress FROM jobs")[0]["progress"] is not None
     claim()
     assert sql("SELECT progress FROM jobs") == [{"progress": None}]
@@ -425,13 +426,13 @@ def test_a_child_that_settles_its_run_writes_all_that_the_worker_has_not(
     journal.flush()
     journal.log(job, "info", "not yet told")
     if worker_was_quick:
-        store.write_notes(told)
-    transaction = store.transaction(job, last_notes=journal.peek)
+        store.claims.write_notes(told)
+    transaction = store.claims.transaction(job, last_notes=journal.peek)
     with transaction:
         pass
     assert asyncio.run(_settled(transaction))
-    store.write_notes(told)  # the worker comes late
-    assert [line.message for line in store.log_of(1)] == ["told", "not yet told"]
+    store.claims.write_notes(told)  # the worker comes late
+    assert [line.message for line in store.reads.log_of(1)] == ["told", "not yet told"]
     assert '"half-way"' in sql("SELECT progress FROM jobs")[0]["progress"]
 
 

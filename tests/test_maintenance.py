@@ -56,7 +56,7 @@ def test_old_jobs_are_pruned_when_their_time_has_come_and_at_the_interval(
     clock.advance(101)
     assert pruner.run() == 1
     assert pruner.run() == 0
-    assert store.get(1) is None
+    assert store.reads.get(1) is None
 
 
 def test_between_two_intervals_nothing_is_looked_for(store: Store, clock: ManualClock, ended: None) -> None:
@@ -69,7 +69,7 @@ def test_between_two_intervals_nothing_is_looked_for(store: Store, clock: Manual
 
 
 def test_what_is_more_than_a_batch_is_pruned_without_waiting(store: Store, clock: ManualClock, claim: Claim) -> None:
-    store.insert_many(new_job(clock) for _ in range(1200))
+    store.new_jobs.insert_many(new_job(clock) for _ in range(1200))
     with store.database.write() as connection:
         connection.exec_driver_sql(f"UPDATE jobs SET status = 'failed', finished_at = '{to_text(START)}'")
     clock.advance(1)
@@ -83,14 +83,14 @@ def test_what_is_more_than_a_batch_is_pruned_without_waiting(store: Store, clock
 SIT = """
 import sys
 from durablejobs.store import Store
-from durablejobs.store.store import ClaimRequest
+from durablejobs.store import ClaimRequest
 from durablejobs.store.workers import Registration
 
 store = Store(sys.argv[1])
 def describe(seat, now):
     return Registration("other", "host", 1, seat, "all", 1, "0", now, now)
-worker, seat = store.register(describe)
-claimed = store.turn([], ClaimRequest(worker, (), 2, 3600)).claimed
+worker, seat = store.workers.register(describe)
+claimed = store.claims.turn([], ClaimRequest(worker, (), 2, 3600)).claimed
 seat.mark(0, claimed[0].id)
 print(worker, flush=True)
 sys.stdin.read()
@@ -125,7 +125,7 @@ def test_a_living_worker_is_left_alone_and_a_killed_one_is_rescued_at_once(
         (1, Status.PENDING, True),
         (2, Status.PENDING, False),
     ]
-    assert store.vitals() == []
+    assert store.workers.vitals() == []
     assert caplog.messages == ["worker other (pid 1 on host) is gone: 2 of its jobs go on, 1 of them were running"]
     assert rescuer.run() == []
 
@@ -136,7 +136,7 @@ def test_a_rescuer_never_takes_itself_for_dead(store: Store, clock: ManualClock,
     rescuer.run()
     clock.advance(3600)
     assert rescuer.run() == []
-    assert [vital.id for vital in store.vitals()] == [own]
+    assert [vital.id for vital in store.workers.vitals()] == [own]
 
 
 # Rescuer: the hung, whose heartbeat has not changed for a lease by the observer's own clock
@@ -149,7 +149,7 @@ def hung(store: Store, enqueue: Enqueue, claim: Claim) -> int:
     def describe(_seat: int | None, now: str) -> Registration:
         return Registration("hung", "host", 1, None, "all", 1, "0", now, now)
 
-    worker, seat = store.register(describe)
+    worker, seat = store.workers.register(describe)
     if seat is not None:
         seat.leave()
     enqueue()
@@ -165,7 +165,7 @@ def test_a_worker_without_a_sign_of_life_for_a_lease_is_hung(store: Store, clock
     clock.advance(0.1)
     (rescued,) = rescuer.run()
     assert (rescued.job_id, rescued.status) == (1, Status.PENDING)
-    job = store.get(1)
+    job = store.reads.get(1)
     assert job is not None
     assert job.error == "its worker gave no sign of life for 30 s while it ran this job (crash 1)"
 
@@ -181,7 +181,7 @@ def test_a_hung_worker_is_rescued_once_and_again_only_after_it_has_beaten_again(
     for _ in range(3):
         clock.advance(31)
         assert rescuer.run() == []
-    store.heartbeat(hung, lease=30)
+    store.workers.heartbeat(hung, lease=30)
     assert rescuer.run() == []
     clock.advance(31)
     assert len(rescuer.run()) == 1
@@ -192,7 +192,7 @@ def test_a_beating_worker_is_never_hung(store: Store, clock: ManualClock, hung: 
     for _ in range(20):
         assert rescuer.run() == []
         clock.advance(20)
-        store.heartbeat(hung, lease=30)
+        store.workers.heartbeat(hung, lease=30)
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=1), timedelta(hours=-2), timedelta(days=3650)])
@@ -212,7 +212,7 @@ def test_a_worker_whose_row_was_written_by_a_clock_far_ahead_is_judged_by_ours(
     store: Store, clock: ManualClock, hung: int
 ) -> None:
     clock.set(START + timedelta(days=400))
-    store.heartbeat(hung, lease=30)
+    store.workers.heartbeat(hung, lease=30)
     clock.set(START)
     rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
     assert rescuer.run() == []

@@ -54,7 +54,7 @@ def test_the_database_knows_every_status(store: Store, sql: Sql, status: Status)
         "INSERT INTO jobs(handler, status, finished_at, lease_expires_at) "
         f"VALUES ('mail', '{status}', {finished}, '2030-01-01 12:00:00')"
     )
-    job = store.get(1)
+    job = store.reads.get(1)
     assert job is not None
     assert job.status is status
     assert job.is_final == (status in FINAL)

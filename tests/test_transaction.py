@@ -339,7 +339,7 @@ def test_it_says_so_too_while_another_thread_waits_to_store_a_job(run: Run, jobs
         with current_job().transaction() as connection:
             effect(connection)
             leader.start()
-            while not client._store._inserts._is_busy:
+            while not client._store.new_jobs._inserts._is_busy:
                 pass
             with pytest.raises(TransactionError):
                 client.enqueue("by_itself")

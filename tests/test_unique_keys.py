@@ -147,7 +147,7 @@ def test_a_key_that_was_free_once_is_not_taken_back(
     first = verb.enqueue("mail")
     (job,) = claim()
     second = verb.enqueue("mail")
-    store.release([job])
+    store.claims.release([job])
     assert [jobs.get(each.id).status for each in (first, second)] == [Status.PENDING, Status.PENDING]
     assert {claimed.id for claimed in claim(2)} == {first.id, second.id}
 

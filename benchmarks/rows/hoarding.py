@@ -65,7 +65,7 @@ def feed(path: str, slow: int, fast: int) -> tuple[float, list[int], list[float]
     """Enqueue when both workers are idle; return the seconds from the first slow start to the last end, and more."""
     jobs = _app(path)
     store = Store(path)
-    while len(store.workers()) < 2:
+    while len(store.workers.records()) < 2:
         time.sleep(0.02)
     time.sleep(0.3)
     jobs.enqueue_many("noop", ((1, 2) for _ in range(fast)))

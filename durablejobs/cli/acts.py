@@ -151,7 +151,7 @@ def _would(store: Store, act: str, number: int) -> str:
     from ..store import acts
 
     applies_to = {"retry": acts.RETRYABLE, "cancel": acts.CANCELLABLE, "delete": acts.DELETABLE}[act]
-    job = store.get(number)
+    job = store.reads.get(number)
     if job is None:
         raise JobNotFoundError(number)
     if job.status not in applies_to:
@@ -161,10 +161,10 @@ def _would(store: Store, act: str, number: int) -> str:
 
 def _do(store: Store, act: str, number: int) -> str:
     if act == "retry":
-        store.retry(number)
+        store.acts.retry(number)
     elif act == "delete":
-        store.delete(number)
-    elif store.cancel(number).status is Status.RUNNING:
+        store.acts.delete(number)
+    elif store.acts.cancel(number).status is Status.RUNNING:
         return f"job {number} runs; it is asked to stop"
     return f"job {number} {DONE[act]}"
 
@@ -173,7 +173,7 @@ def _do(store: Store, act: str, number: int) -> str:
 
 
 def _act_on_filter(store: Store, act: str, wanted: JobFilter, selection: Selection) -> int:
-    count = store.count(act, wanted)
+    count = store.acts.count(act, wanted)
     jobs = f"{counted(count, 'job')} ({wanted})"
     if selection.dry_run:
         show(f"{jobs} would be {DONE[act]}")
@@ -201,7 +201,7 @@ def _act_in_batches(store: Store, act: str, wanted: JobFilter, count: int) -> No
     try:
         with progress(act, count) as advance:
             while after is not None:
-                changed, after = store.act_on_batch(act, wanted, after)
+                changed, after = store.acts.on_batch(act, wanted, after)
                 done += changed
                 advance(changed)
     finally:

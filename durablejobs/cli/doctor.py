@@ -80,10 +80,10 @@ def verify(database: str | None, as_json: bool) -> int:
     and references. The exit code is 4 when a promise is broken. The names I1 to I15 are explained in the guarantees.
     """
     with opened_store(database) as store:
-        rows = store.count_rows()
-        checked = [*store.check_rules()]
+        rows = store.checks.count_rows()
+        checked = [*store.checks.rules()]
         if store.database.path is not None:  # a server's pages are its administrator's business
-            checked.append(_integrity(store.integrity_problems()))
+            checked.append(_integrity(store.checks.integrity_problems()))
     broken = sum(each.broken > 0 for each in checked)
     for each in checked:
         if as_json:

@@ -41,7 +41,7 @@ def prune(older_than: float | None, statuses: tuple[Status, ...], dry_run: bool,
     retention = _kept() if older_than is None else Retention(older_than, older_than, older_than)
     with opened_store(database) as store:
         limits = _limits(retention, statuses or tuple(FINAL))
-        count = store.count_prunable(limits)
+        count = store.upkeep.count_prunable(limits)
         if dry_run:
             show(f"{counted(count, 'job')} would be deleted")
             return
@@ -67,7 +67,7 @@ def _prune_in_batches(store: Store, limits: dict[Status, datetime], count: int) 
     done = 0
     try:
         with progress("pruning", count) as advance:
-            while pruned := store.prune(limits):
+            while pruned := store.upkeep.prune(limits):
                 done += pruned
                 advance(pruned)
     finally:

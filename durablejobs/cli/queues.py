@@ -95,13 +95,13 @@ def pause(
     end = datetime.now(UTC) + timedelta(seconds=length) if length is not None else until
     with opened_store(database) as store:
         for name in _checked(names):
-            store.pause(name, end.astimezone(UTC) if end is not None else None, reason)
+            store.acts.pause(name, end.astimezone(UTC) if end is not None else None, reason)
             when = f"until {absolute(end)} UTC" if end is not None else "until it is resumed"
             say(f"queue {name} is paused {when}; {_waiting(store, name)}")
 
 
 def _waiting(store: Store, name: str) -> str:
-    state = next(state for state in store.queues() if state.queue == name)
+    state = next(state for state in store.reads.queues() if state.queue == name)
     return f"{counted(state.pending, 'job')} waiting, {state.running:,} still running"
 
 
@@ -116,7 +116,7 @@ def resume(names: tuple[str, ...], database: str | None) -> None:
     """Let jobs of paused queues begin again."""
     with opened_store(database) as store:
         for name in _checked(names):
-            say(f"queue {name} is resumed" if store.resume(name) else f"queue {name} was not paused")
+            say(f"queue {name} is resumed" if store.acts.resume(name) else f"queue {name} was not paused")
 
 
 def _parse_limit(text: str) -> int | None:
@@ -144,7 +144,7 @@ def limit(name: str, most: int | None, database: str | None) -> None:
     Jobs that run already go on.
     """
     with opened_store(database) as store:
-        store.limit(checked_name(name, "queue"), most)
+        store.acts.limit(checked_name(name, "queue"), most)
     if most is None:
         say(f"queue {name} has no limit")
     else:

@@ -86,7 +86,7 @@ def _ask(act: str, names: Sequence[str], database: str | None) -> int:
     worst = ExitCode.OK
     with opened_store(database) as store:
         for name in dict.fromkeys(names):
-            if count := store.ask_worker(name, _WISHES[act]):
+            if count := store.workers.ask(name, _WISHES[act]):
                 say(f"worker {name} {_ANSWERS[act]}" + (f" ({counted(count, 'worker')})" if count > 1 else ""))
             else:
                 say(f"durablejobs: no worker has the name or id {name}")

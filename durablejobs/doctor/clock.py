@@ -22,8 +22,8 @@ def check_clock(store: Store, files: Files) -> Finding:
     if now < BUILT:
         return _ahead(f"it is {now:%Y-%m-%d %H:%M} by this machine's clock")
     newest = {
-        "the newest job was created": store.newest_job(),
-        "a worker's heart has beaten": max((each.heartbeat_at for each in store.workers()), default=None),
+        "the newest job was created": store.checks.newest_job(),
+        "a worker's heart has beaten": max((each.heartbeat_at for each in store.workers.records()), default=None),
         "the log was written": _modified(files),
     }
     for what, moment in newest.items():

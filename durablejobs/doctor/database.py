@@ -14,7 +14,7 @@ _MOST_SHOWN: Final = 10
 
 def check_journal(store: Store) -> Finding:
     """The write-ahead log must be on: what is promised about power cuts was tried with it."""
-    mode = store.journal_mode()
+    mode = store.checks.journal_mode()
     if mode == "wal":
         return ok("journal mode", "write-ahead log")
     return wrong(
@@ -48,7 +48,7 @@ def check_schema(store: Store) -> Finding:
 
 def check_deep(store: Store) -> Iterator[Finding]:
     """Read every page and every row; takes long for a large file."""
-    problems = store.integrity_problems()
+    problems = store.checks.integrity_problems()
     if problems:
         more = f" … and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
         yield wrong(
@@ -59,7 +59,7 @@ def check_deep(store: Store) -> Iterator[Finding]:
         )
     else:
         yield ok("integrity", "SQLite's check of all pages, indexes, rows and references finds nothing")
-    broken = [each for each in store.check_rules() if each.broken]
+    broken = [each for each in store.checks.rules() if each.broken]
     for each in broken:
         yield wrong(
             f"promise {each.promise}",

@@ -79,15 +79,15 @@ def _rows(store: Store, beside: files.Files, handlers: frozenset[str] | None) ->
 
 
 def _jobs(store: Store, states: dict[int, str], handlers: frozenset[str] | None) -> list[Check]:
-    workers = store.workers()
+    workers = store.workers.records()
     checks: list[Check] = [
         lambda: jobs.check_workers(workers, states),
-        lambda: jobs.check_orphans(store.count_strays()),
+        lambda: jobs.check_orphans(store.checks.count_strays()),
         lambda: jobs.check_paused(Reader(store).queues()),
-        lambda: jobs.check_queues(store.statistics(5.0), workers, states),
+        lambda: jobs.check_queues(store.reads.statistics(5.0), workers, states),
     ]
     if handlers is not None:
-        checks.append(lambda: jobs.check_handlers(store.waiting_handlers(), handlers))
+        checks.append(lambda: jobs.check_handlers(store.checks.waiting_handlers(), handlers))
     return checks
 
 

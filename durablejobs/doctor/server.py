@@ -23,7 +23,7 @@ _FEW_LEFT: Final = 0.9
 def check_server(store: Store) -> Iterator[Finding]:
     """Ask the server once, and look at everything that it says."""
     asked = time.time()
-    state = store.server_state()
+    state = store.checks.server_state()
     answered = time.time()
     if state is not None:
         yield from findings(state, state.time - (asked + answered) / 2, (answered - asked) / 2)

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import DDL, Connection, delete, insert, select, update
 
+from ..errors import QueueMovedError
 from .tables import job_moves
 
 MARK: Final = "durablejobs: "
@@ -46,6 +47,13 @@ def explanation(move: Move) -> str:
     if move.direction == "to":
         return f"the queue has moved to {move.other}; enqueue and work there"
     return f"the queue is being copied here from {move.other}; let `durablejobs copy` come to its end"
+
+
+def refuse_if_moved(connection: Connection, location: str) -> None:
+    """Raise `QueueMovedError` where the database of this location starts no jobs."""
+    move = latest_move(connection)
+    if move is not None and is_frozen(move):
+        raise QueueMovedError(location, explanation(move))
 
 
 def begin_move(connection: Connection, direction: str, other: str, now: datetime, schema: str | None) -> None:

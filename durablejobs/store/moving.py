@@ -82,14 +82,14 @@ class QueueMove:
     def living_workers(self) -> list[Vital]:
         """Return the workers of the source that are not known to be dead."""
         now = self._source.clock.now()
-        with self._source.presence() as presence:
+        with self._source.workers.presence() as presence:
 
             def is_dead(worker: Vital) -> bool:
                 if presence is not None and worker.seat is not None and presence.was_left_by(worker.seat, worker.id):
                     return True
                 return now - from_text(worker.heartbeat_at) > SILENT_FOR
 
-            return [worker for worker in self._source.vitals() if not is_dead(worker)]
+            return [worker for worker in self._source.workers.vitals() if not is_dead(worker)]
 
     def _freeze_target(self) -> None:
         with self._target.database.read() as connection:

@@ -20,9 +20,10 @@ from ..app import DurableJobs
 from ..clock import to_text
 from ..jobs import Notes
 from ..running_limits import NO_LIMITS, RunningLimit
-from ..store import Store, Turn
+from ..store import ClaimRequest, Store, Turn
+from ..store.access import Access
+from ..store.doors.claims import Claims
 from ..store.endings import Ending
-from ..store.store import ClaimRequest
 
 
 class _RunningClock:
@@ -41,11 +42,13 @@ class _RunningClock:
         return time.monotonic()
 
 
-class _DoomedStore(Store):
-    """A store whose process dies between two transactions."""
+class _DoomedClaims(Claims):
+    """The door of a worker that dies between two transactions."""
 
-    at: str | None
-    handler: str | None
+    def __init__(self, access: Access, at: str | None, handler: str | None) -> None:
+        super().__init__(access)
+        self._at = at
+        self._handler = handler
 
     def turn(
         self,
@@ -56,16 +59,16 @@ class _DoomedStore(Store):
     ) -> Turn:
         """Settle and claim as always, up to the point of death."""
         last_words = [ending for ending in finished if self._is_chosen(ending.job.handler)]
-        if self.at == "end" and last_words:
+        if self._at == "end" and last_words:
             self.settle(requests[0].worker_id, [ending for ending in finished if ending not in last_words])
             _die()
         turn = super().turn(finished, *requests, notes=notes, limits=limits)
-        if self.at == "start" and any(self._is_chosen(job.handler) for job in turn.claimed):
+        if self._at == "start" and any(self._is_chosen(job.handler) for job in turn.claimed):
             _die()
         return turn
 
     def _is_chosen(self, handler: str) -> bool:
-        return self.handler in (None, handler)
+        return self._handler in (None, handler)
 
 
 def _die() -> None:
@@ -79,8 +82,8 @@ def main(order: dict[str, Any]) -> None:
         importlib.import_module(module)
     module, _, name = order["app"].partition(":")
     jobs: DurableJobs = getattr(importlib.import_module(module), name)
-    store = _DoomedStore(order["database"], clock=_RunningClock(datetime.fromisoformat(order["now"]).astimezone(UTC)))
-    store.at, store.handler = order["at"], order["handler"]
+    store = Store(order["database"], clock=_RunningClock(datetime.fromisoformat(order["now"]).astimezone(UTC)))
+    store.claims = _DoomedClaims(store.access, order["at"], order["handler"])
     with jobs.lent_to(store):
         jobs.work(concurrency=1, burst=True)
 

@@ -24,9 +24,8 @@ from sqlalchemy import make_url
 from durablejobs import DurableJobs, MoveError, QueueMovedError, Retention, current_job
 from durablejobs.config import FOREVER
 from durablejobs.statuses import Status
-from durablejobs.store import Store
+from durablejobs.store import ClaimRequest, Store
 from durablejobs.store.moving import QueueMove
-from durablejobs.store.store import ClaimRequest
 
 from .. import postgres
 from ..clocks import ManualClock
@@ -311,9 +310,9 @@ def test_a_worker_that_lives_on_promotes_and_prunes_nothing_once_the_rows_are_co
         clock = ManualClock(datetime(2100, 1, 1, tzinfo=UTC))
         target = old.name if "://" in old.name else old.directory / old.name
         with closing(Store(target, clock=clock)) as worker:
-            worker.turn([], ClaimRequest(1, (), 10, 30.0))
-            assert worker.rescue_strays(20, "its worker vanished") == []
-            assert worker.prune({Status.SUCCEEDED: clock.now()}) == 0
+            worker.claims.turn([], ClaimRequest(1, (), 10, 30.0))
+            assert worker.upkeep.rescue_strays(20, "its worker vanished") == []
+            assert worker.upkeep.prune({Status.SUCCEEDED: clock.now()}) == 0
         assert old.content() == before
         move.compare(lambda _count: None)
 

@@ -82,7 +82,7 @@ def test_the_servers_own_settings_are_asked_and_not_those_of_our_transactions(po
             connection.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
         try:
             with closing(Store(postgres_url)) as store:
-                state = store.server_state()
+                state = store.checks.server_state()
         finally:
             connection.execute(f"ALTER DATABASE {name} RESET ALL")
             connection.execute("ALTER TABLE jobs RESET (autovacuum_enabled)")
@@ -96,7 +96,7 @@ def test_a_transaction_that_somebody_has_forgotten_is_seen(postgres_url: str) ->
     with closing(Store(postgres_url)) as store, admin(postgres_url) as forgetful:
         forgetful.execute("BEGIN")
         forgetful.execute("SELECT 1 FROM jobs")
-        first, second = store.server_state(), store.server_state()
+        first, second = store.checks.server_state(), store.checks.server_state()
         assert first is not None
         assert second is not None
         assert 0 < first.oldest_transaction < second.oldest_transaction

@@ -74,9 +74,9 @@ def count_stored(database: str, place: Path) -> CountStored:
     def count() -> int:
         with closing(Store(database)) as store:
             store.open()
-            assert store.integrity_problems() == []
-            assert [f"{each.promise}: {each.text}" for each in store.check_rules() if each.broken] == []
-            return store.count_rows()["jobs"]
+            assert store.checks.integrity_problems() == []
+            assert [f"{each.promise}: {each.text}" for each in store.checks.rules() if each.broken] == []
+            return store.checks.count_rows()["jobs"]
 
     return count
 

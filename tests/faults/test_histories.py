@@ -105,7 +105,7 @@ def promises_broken_in(queue: Queue) -> list[str]:
         with closing(queue.connect()) as connection:
             return broken_promises(connection)
     with closing(Store(queue.url)) as store:
-        return [f"{rule.promise}: {rule.text}" for rule in store.check_rules() if rule.broken]
+        return [f"{rule.promise}: {rule.text}" for rule in store.checks.rules() if rule.broken]
 
 
 def problems_after(queue: Queue) -> list[str]:

@@ -151,7 +151,7 @@ class PeopleAndWorkers(RuleBasedStateMachine):
         now = self.jobs.list_jobs(JobFilter(statuses=(Status.CANCELLED,)), limit=1000)
         if now:
             before = max(job.finished_at for job in now if job.finished_at) + timedelta(microseconds=1)
-            self.jobs._store.prune({Status.CANCELLED: before})
+            self.jobs._store.upkeep.prune({Status.CANCELLED: before})
             # Among them may be one that had ended before that moment, and whose ending was committed only now.
             gone = known - {job.id for job in self.jobs.list_jobs(limit=10_000)}
             assert {self._last_status(job_id) for job_id in gone} <= {"cancelled"}

@@ -48,7 +48,7 @@ def job_in(enqueue: Enqueue, claim: Claim, settle: Settle, sql: Sql) -> Any:
 
 
 def read(store: Store, job_id: int) -> Job:
-    job = store.get(job_id)
+    job = store.reads.get(job_id)
     assert job is not None
     return job
 
@@ -60,7 +60,7 @@ def read(store: Store, job_id: int) -> Job:
 def test_a_job_that_waits_is_cancelled_at_once(store: Store, job_in: Any, clock: ManualClock, status: Any) -> None:
     job_id = job_in(status)
     clock.advance(5)
-    job = store.cancel(job_id)
+    job = store.acts.cancel(job_id)
     assert (job.status, job.finished_at) == (Status.CANCELLED, START + timedelta(seconds=5))
     assert job == read(store, job_id)
 
@@ -69,10 +69,10 @@ def test_a_job_that_runs_is_asked_to_stop_and_the_first_request_counts(
     store: Store, job_in: Any, clock: ManualClock
 ) -> None:
     job_id = job_in(Status.RUNNING)
-    job = store.cancel(job_id)
+    job = store.acts.cancel(job_id)
     assert (job.status, job.cancel_requested_at, job.finished_at) == (Status.RUNNING, START, None)
     clock.advance(5)
-    assert store.cancel(job_id).cancel_requested_at == START
+    assert store.acts.cancel(job_id).cancel_requested_at == START
 
 
 @pytest.mark.parametrize("status", sorted(FINAL))
@@ -80,7 +80,7 @@ def test_what_has_ended_cannot_be_cancelled(store: Store, job_in: Any, sql: Sql,
     job_id = job_in(status)
     before = sql("SELECT * FROM jobs")
     with pytest.raises(IllegalActError, match=f"^cannot cancel job {job_id}: it is {status}$") as caught:
-        store.cancel(job_id)
+        store.acts.cancel(job_id)
     assert (caught.value.act, caught.value.job_id, caught.value.status) == ("cancel", job_id, status)
     assert sql("SELECT * FROM jobs") == before
 
@@ -94,7 +94,7 @@ def test_what_has_ended_or_waits_for_its_time_can_be_retried_at_once(
 ) -> None:
     job_id = job_in(status)
     clock.advance(5)
-    job = store.retry(job_id)
+    job = store.acts.retry(job_id)
     assert (job.status, job.run_at, job.finished_at, job.result) == (Status.PENDING, clock.now(), None, None)
     assert [each.id for each in claim()] == [job_id]
 
@@ -106,7 +106,7 @@ def test_what_is_ready_runs_or_is_blocked_cannot_be_retried(
     job_id = job_in(status)
     before = sql("SELECT * FROM jobs")
     with pytest.raises(IllegalActError, match=f"cannot retry job {job_id}: it is {status}"):
-        store.retry(job_id)
+        store.acts.retry(job_id)
     assert sql("SELECT * FROM jobs") == before
 
 
@@ -119,7 +119,7 @@ def test_a_retried_job_has_at_least_one_more_attempt(
         assert not job.has_attempt_left
         settle(job, Errored(FAILURE, 0))
         assert read(store, 1).status is Status.FAILED
-        retried = store.retry(1)
+        retried = store.acts.retry(1)
         assert (retried.attempt, retried.max_attempts) == (spent, spent + 1)
 
 
@@ -128,7 +128,7 @@ def test_a_retried_job_keeps_the_attempts_it_had_left(
 ) -> None:
     enqueue(max_attempts=20)
     settle(claim()[0], GaveUp(FAILURE))
-    assert store.retry(1).max_attempts == 20
+    assert store.acts.retry(1).max_attempts == 20
 
 
 def test_a_job_that_was_stopped_for_its_crashes_begins_again_with_none(
@@ -137,7 +137,7 @@ def test_a_job_that_was_stopped_for_its_crashes_begins_again_with_none(
     enqueue(max_attempts=3)
     sql("UPDATE jobs SET attempt = 4, crashes = 4")
     settle(claim()[0], GaveUp(FAILURE))
-    job = store.retry(1)
+    job = store.acts.retry(1)
     assert (job.crashes, job.attempt, job.max_attempts) == (0, 5, 6)
     assert claim()[0].crashes == 0
 
@@ -145,10 +145,10 @@ def test_a_job_that_was_stopped_for_its_crashes_begins_again_with_none(
 def test_a_retry_takes_back_a_requested_cancel(store: Store, job_in: Any, settle: Settle, claim: Claim) -> None:
     job_id = job_in(Status.PENDING)
     (job,) = claim()
-    store.cancel(job_id)
+    store.acts.cancel(job_id)
     settle(job, Errored(FAILURE, 0))
     assert read(store, job_id).status is Status.CANCELLED
-    assert store.retry(job_id).cancel_requested_at is None
+    assert store.acts.retry(job_id).cancel_requested_at is None
     settle(claim()[0], Errored(FAILURE, 0))
     assert read(store, job_id).status is Status.SCHEDULED
 
@@ -160,14 +160,14 @@ def test_a_retry_is_refused_while_another_job_has_the_unique_key(
     other = enqueue(unique_key="k")
     before = sql("SELECT * FROM jobs")
     with pytest.raises(DuplicateJobError, match="holds the unique key 'k'"):
-        store.retry(job_id)
+        store.acts.retry(job_id)
     assert sql("SELECT * FROM jobs") == before
-    store.cancel(other)
-    assert store.retry(job_id).status is Status.PENDING
+    store.acts.cancel(other)
+    assert store.acts.retry(job_id).status is Status.PENDING
 
 
 def test_a_scheduled_job_with_a_unique_key_of_its_own_can_be_retried(store: Store, job_in: Any) -> None:
-    assert store.retry(job_in(Status.SCHEDULED, unique_key="k")).status is Status.PENDING
+    assert store.acts.retry(job_in(Status.SCHEDULED, unique_key="k")).status is Status.PENDING
 
 
 # Delete
@@ -176,22 +176,22 @@ def test_a_scheduled_job_with_a_unique_key_of_its_own_can_be_retried(store: Stor
 @pytest.mark.parametrize("status", [*sorted(FINAL), Status.SCHEDULED, Status.PENDING, Status.BLOCKED, "retrying"])
 def test_what_does_not_run_can_be_deleted_with_its_errors(store: Store, job_in: Any, sql: Sql, status: Any) -> None:
     job_id = job_in(status)
-    store.delete(job_id)
-    assert store.get(job_id) is None
+    store.acts.delete(job_id)
+    assert store.reads.get(job_id) is None
     assert sql("SELECT * FROM job_errors") == []
 
 
 def test_what_runs_cannot_be_deleted(store: Store, job_in: Any) -> None:
     job_id = job_in(Status.RUNNING)
     with pytest.raises(IllegalActError, match=f"cannot delete job {job_id}: it is running"):
-        store.delete(job_id)
+        store.acts.delete(job_id)
     assert read(store, job_id).status is Status.RUNNING
 
 
 @pytest.mark.parametrize("act", ["cancel", "retry", "delete"])
 def test_what_is_not_there_is_not_found(store: Store, act: str) -> None:
     with pytest.raises(JobNotFoundError, match=r"^no job 7$"):
-        getattr(store, act)(7)
+        getattr(store.acts, act)(7)
 
 
 # Many
@@ -202,7 +202,7 @@ def act_on_all(store: Store, act: str, wanted: JobFilter) -> list[int]:
     after: int | None = 0
     sizes = []
     while after is not None:
-        done, after = store.act_on_batch(act, wanted, after)
+        done, after = store.acts.on_batch(act, wanted, after)
         sizes.append(done)
     return sizes
 
@@ -213,7 +213,7 @@ def test_a_filter_without_anything_means_all_and_a_narrow_one_just_those(
     for handler in ("mail", "thumbnail"):
         for queue in ("a", "b"):
             enqueue(handler=handler, queue=queue)
-    assert store.count("cancel", JobFilter(handler="mail")) == 2
+    assert store.acts.count("cancel", JobFilter(handler="mail")) == 2
     assert act_on_all(store, "cancel", JobFilter(handler="mail", queue="b")) == [1]
     assert [row["id"] for row in sql("SELECT id FROM jobs WHERE status = 'cancelled'")] == [2]
     assert act_on_all(store, "cancel", JobFilter()) == [3]
@@ -221,16 +221,16 @@ def test_a_filter_without_anything_means_all_and_a_narrow_one_just_those(
 
 
 def test_many_are_changed_in_batches_so_that_workers_go_on_between(store: Store, clock: ManualClock, sql: Sql) -> None:
-    store.insert_many(new_job(clock) for _ in range(2 * BATCH + 3))
+    store.new_jobs.insert_many(new_job(clock) for _ in range(2 * BATCH + 3))
     assert act_on_all(store, "cancel", JobFilter()) == [BATCH, BATCH, 3]
-    assert store.count("retry", JobFilter(statuses=(Status.CANCELLED,))) == 2 * BATCH + 3
+    assert store.acts.count("retry", JobFilter(statuses=(Status.CANCELLED,))) == 2 * BATCH + 3
     assert act_on_all(store, "retry", JobFilter(statuses=(Status.CANCELLED,))) == [BATCH, BATCH, 3]
     assert act_on_all(store, "delete", JobFilter()) == [BATCH, BATCH, 3]
     assert sql("SELECT count(*) AS n FROM jobs") == [{"n": 0}]
 
 
 def test_exactly_one_batch_ends_with_an_empty_one(store: Store, clock: ManualClock) -> None:
-    store.insert_many(new_job(clock) for _ in range(BATCH))
+    store.new_jobs.insert_many(new_job(clock) for _ in range(BATCH))
     assert act_on_all(store, "cancel", JobFilter()) == [BATCH, 0]
 
 
@@ -248,7 +248,7 @@ def test_an_act_on_all_concerns_just_those_whose_status_allows_it(
     concerned = {job_in(status): status for status in Status if status is not Status.PENDING}
     concerned[job_in(Status.PENDING)] = Status.PENDING  # last, or it would be claimed
     before = {row["id"]: row for row in sql("SELECT * FROM jobs")}
-    assert store.count(act, JobFilter()) == len(expected)
+    assert store.acts.count(act, JobFilter()) == len(expected)
     assert act_on_all(store, act, JobFilter()) == [len(expected)]
     after = {row["id"]: row for row in sql("SELECT * FROM jobs")}
     assert {concerned[job_id] for job_id in before if before[job_id] != after.get(job_id)} == expected
@@ -267,13 +267,13 @@ def test_of_two_ended_jobs_with_one_unique_key_only_one_is_retried(store: Store,
 def ended(store: Store, clock: ManualClock, sql: Sql, status: Status, seconds_ago: float, count: int = 1) -> None:
     moment = ManualClock(clock.now())
     moment.advance(-seconds_ago)
-    store.insert_many(new_job(moment) for _ in range(count))
+    store.new_jobs.insert_many(new_job(moment) for _ in range(count))
     sql("UPDATE jobs SET status = ?, finished_at = ? WHERE status = 'pending'", status, to_text(moment.now()))
 
 
 def prune_all(store: Store, finished_before: Any) -> list[int]:
     sizes = []
-    while pruned := store.prune(finished_before):
+    while pruned := store.upkeep.prune(finished_before):
         sizes.append(pruned)
     return sizes
 
@@ -286,7 +286,7 @@ def test_a_job_is_pruned_when_it_ended_before_its_statuss_moment(store: Store, c
         Status.SUCCEEDED: START - timedelta(seconds=10),
         Status.FAILED: START - timedelta(seconds=25),
     }
-    assert store.count_prunable(moments) == 3
+    assert store.upkeep.count_prunable(moments) == 3
     assert prune_all(store, moments) == [3]
     left = sql("SELECT status, finished_at FROM jobs ORDER BY id")
     assert [(row["status"], row["finished_at"][17:19]) for row in left] == [
@@ -320,12 +320,12 @@ def test_pruning_takes_one_batch_at_a_time_and_the_errors_with_it(store: Store, 
 
 def test_without_any_moment_nothing_is_pruned(store: Store, clock: ManualClock, sql: Sql) -> None:
     ended(store, clock, sql, Status.SUCCEEDED, 10**9)
-    assert store.prune({}) == 0
-    assert store.count_prunable({}) == 0
+    assert store.upkeep.prune({}) == 0
+    assert store.upkeep.count_prunable({}) == 0
 
 
 @pytest.mark.sqlite("it has one writer at a time")
 def test_pruning_waits_for_no_writer_when_there_is_nothing_to_do(store: Store, sql: Sql, clock: ManualClock) -> None:
     sql("BEGIN IMMEDIATE")
-    assert store.prune({Status.SUCCEEDED: clock.now()}) == 0
+    assert store.upkeep.prune({Status.SUCCEEDED: clock.now()}) == 0
     sql("ROLLBACK")

@@ -16,9 +16,8 @@ from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Errored, Failure, Snoozed
 from durablejobs.queues import parse_queues
-from durablejobs.store import Store
+from durablejobs.store import ClaimRequest, Store
 from durablejobs.store.claims import MOST_PROMOTED
-from durablejobs.store.store import ClaimRequest
 
 from ..clocks import START, ManualClock
 from ..conftest import Claim, Enqueue, Register, Settle, Sql, new_job
@@ -159,7 +158,7 @@ def test_claims_come_in_the_order_of_a_plain_sort(
     """Of many queues and priorities, in batches of any size, against Python's own sort."""
     sql("DELETE FROM jobs")
     waiting = [
-        (store.insert(new_job(clock, queue=queue, priority=priority))[0], queue, priority)
+        (store.new_jobs.insert(new_job(clock, queue=queue, priority=priority))[0], queue, priority)
         for queue, priority in given_jobs
     ]
     if queues is None:
@@ -168,7 +167,7 @@ def test_claims_come_in_the_order_of_a_plain_sort(
         served = [job for job in waiting if job[1] in queues]
         expected = [job_id for job_id, _, _ in sorted(served, key=lambda job: (queues.index(job[1]), -job[2], job[0]))]
     for size in sizes:
-        claimed = store.turn([], ClaimRequest(1, tuple(queues or ()), size, 30)).claimed
+        claimed = store.claims.turn([], ClaimRequest(1, tuple(queues or ()), size, 30)).claimed
         assert ids(claimed) == expected[:size]
         expected = expected[size:]
 
@@ -233,7 +232,7 @@ def test_after_the_clock_was_set_back_jobs_that_were_pending_still_run(
 def test_more_due_jobs_than_one_turn_promotes_come_in_the_next_the_longest_due_first(
     store: Store, clock: ManualClock, claim: Claim, sql: Sql
 ) -> None:
-    store.insert_many(new_job(clock, delay=3000 - number) for number in range(MOST_PROMOTED + 10))
+    store.new_jobs.insert_many(new_job(clock, delay=3000 - number) for number in range(MOST_PROMOTED + 10))
     clock.advance(5000)
     assert claim(0) == []
     assert sql("SELECT min(id) AS low, count(*) AS n FROM jobs WHERE status = 'pending'") == [
@@ -249,16 +248,16 @@ def test_more_due_jobs_than_one_turn_promotes_come_in_the_next_the_longest_due_f
 def test_peek_says_whether_there_is_work_and_when_the_next_is_due(
     store: Store, enqueue: Enqueue, claim: Claim, clock: ManualClock
 ) -> None:
-    assert store.peek() == (False, None)
+    assert store.claims.peek() == (False, None)
     enqueue(delay=60)
     enqueue(delay=30)
-    assert store.peek() == (False, START + timedelta(seconds=30))
+    assert store.claims.peek() == (False, START + timedelta(seconds=30))
     clock.advance(30)
-    assert store.peek()[0] is True
+    assert store.claims.peek()[0] is True
     assert ids(claim()) == [2]
-    assert store.peek() == (False, START + timedelta(seconds=60))
+    assert store.claims.peek() == (False, START + timedelta(seconds=60))
     enqueue()
-    assert store.peek() == (True, START + timedelta(seconds=60))
+    assert store.claims.peek() == (True, START + timedelta(seconds=60))
 
 
 # Two at once
@@ -266,14 +265,14 @@ def test_peek_says_whether_there_is_work_and_when_the_next_is_due(
 
 def test_two_stores_that_claim_at_once_never_get_the_same_job(database_path: Path, clock: ManualClock) -> None:
     with closing(Store(database_path)) as first, closing(Store(database_path)) as second:
-        first.insert_many(new_job(clock, queue=f"q{number % 3}") for number in range(300))
+        first.new_jobs.insert_many(new_job(clock, queue=f"q{number % 3}") for number in range(300))
         claimed: dict[int, list[int]] = {1: [], 2: []}
         barrier = threading.Barrier(2)
 
         def work(worker: int, store: Store) -> None:
             for _ in range(25):
                 barrier.wait()
-                claimed[worker] += ids(store.turn([], ClaimRequest(worker, (), 7, 30)).claimed)
+                claimed[worker] += ids(store.claims.turn([], ClaimRequest(worker, (), 7, 30)).claimed)
 
         threads = [threading.Thread(target=work, args=(number, store)) for number, store in ((1, first), (2, second))]
         for thread in threads:
@@ -297,15 +296,15 @@ def test_a_heartbeat_extends_the_lease_of_the_workers_own_jobs(
     claim(worker=worker, lease=30)
     claim(worker=worker + 1, lease=30)
     clock.advance(20)
-    assert store.heartbeat(worker, lease=30) is True
+    assert store.workers.heartbeat(worker, lease=30) is True
     leases = {row["id"]: row["lease_expires_at"] for row in sql("SELECT id, lease_expires_at FROM jobs")}
     assert leases == {1: to_text(START + timedelta(seconds=50)), 2: to_text(START + timedelta(seconds=30))}
 
 
 def test_a_heartbeat_tells_a_worker_that_it_is_not_registered_any_more(store: Store, register: Register) -> None:
     worker = register()
-    store.unregister(worker)
-    assert store.heartbeat(worker, lease=30) is False
+    store.workers.unregister(worker)
+    assert store.workers.heartbeat(worker, lease=30) is False
 
 
 def test_a_job_that_is_given_back_has_not_spent_its_attempt(
@@ -313,7 +312,7 @@ def test_a_job_that_is_given_back_has_not_spent_its_attempt(
 ) -> None:
     enqueue()
     claimed = claim()
-    assert store.release(claimed) == 1
+    assert store.claims.release(claimed) == 1
     assert sql("SELECT status, attempt, worker_id, lease_expires_at, started_at, claim_token FROM jobs") == [
         {
             "status": "pending",
@@ -330,10 +329,10 @@ def test_a_job_that_is_given_back_has_not_spent_its_attempt(
 def test_who_has_lost_a_claim_cannot_give_the_job_back(store: Store, enqueue: Enqueue, claim: Claim) -> None:
     enqueue()
     stale = claim()
-    store.release(stale)
+    store.claims.release(stale)
     claim(worker=2)
-    assert store.release(stale) == 0
-    job = store.get(1)
+    assert store.claims.release(stale) == 0
+    job = store.reads.get(1)
     assert job is not None
     assert (job.status, job.attempt, job.worker_id) == ("running", 1, 2)
 
@@ -343,10 +342,10 @@ def test_a_job_that_was_to_be_cancelled_is_cancelled_when_it_is_given_back(
 ) -> None:
     enqueue()
     claimed = claim()
-    store.cancel(1)
+    store.acts.cancel(1)
     clock.advance(5)
-    assert store.release(claimed) == 1
-    job = store.get(1)
+    assert store.claims.release(claimed) == 1
+    job = store.reads.get(1)
     assert job is not None
     assert (job.status, job.finished_at, job.attempt) == ("cancelled", START, 0)
 
@@ -358,6 +357,6 @@ def test_what_a_worker_does_not_know_it_has_claimed_is_given_back(store: Store, 
     known = claim(2, worker=1)
     claim(1, worker=1)
     other = claim(1, worker=2)
-    assert store.release_unknown(1, {job.id for job in known}) == 1
-    statuses = {job.id: job.status for job in (store.get(number) for number in range(1, 5)) if job}
+    assert store.claims.release_unknown(1, {job.id for job in known}) == 1
+    statuses = {job.id: job.status for job in (store.reads.get(number) for number in range(1, 5)) if job}
     assert statuses == {1: "running", 2: "running", 3: "pending", other[0].id: "running"}

@@ -83,7 +83,7 @@ def act(store: Store, clock: ManualClock, sql: Sql, enqueue: Enqueue, claim: Cla
         if not ids:
             return
         with contextlib.suppress(IllegalActError):
-            getattr(store, verb)(ids[place % len(ids)])
+            getattr(store.acts, verb)(ids[place % len(ids)])
 
     def run(chosen: list[Outcome]) -> None:
         for job, outcome in zip(claim(len(chosen)), chosen, strict=False):
@@ -99,7 +99,7 @@ def act(store: Store, clock: ManualClock, sql: Sql, enqueue: Enqueue, claim: Cla
             case "run":
                 run(values[0])
             case "prune":
-                store.prune({Status(status): clock.now() - timedelta(seconds=3) for status in values[0]})
+                store.upkeep.prune({Status(status): clock.now() - timedelta(seconds=3) for status in values[0]})
             case "sql":
                 sql(values[0])
             case _:
@@ -120,7 +120,9 @@ def test_the_counts_are_what_counting_the_rows_gives_after_every_step(
         act(*step)
         assert kept(sql) == counted(sql)
     told = {
-        (each.queue, status.value, number) for each in store.statistics(5) for status, number in each.counts.items()
+        (each.queue, status.value, number)
+        for each in store.reads.statistics(5)
+        for status, number in each.counts.items()
     }
     by_hand = sql("SELECT queue, status, count(*) AS number FROM jobs NOT INDEXED GROUP BY 1, 2")
     assert told == {tuple(row.values()) for row in by_hand}
@@ -150,5 +152,5 @@ def test_live_jobs_are_not_counted_by_triggers(store: Store, sql: Sql, enqueue: 
     enqueue(delay=60)
     claim()
     assert kept(sql) == []
-    (statistics,) = store.statistics(5)
+    (statistics,) = store.reads.statistics(5)
     assert statistics.counts == {Status.RUNNING: 1, Status.SCHEDULED: 1}

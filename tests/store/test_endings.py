@@ -13,9 +13,8 @@ from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
 from durablejobs.statuses import Status
-from durablejobs.store import Store
+from durablejobs.store import ClaimRequest, Store
 from durablejobs.store.endings import ERROR_SHOWN, Ending
-from durablejobs.store.store import ClaimRequest
 
 from ..clocks import START, ManualClock
 from ..conftest import Claim, Enqueue, Settle, Sql, new_job
@@ -31,8 +30,8 @@ def run(enqueue: Enqueue, claim: Claim, store: Store, clock: ManualClock) -> Any
         job_id = enqueue(**columns)
         (job,) = claim()
         started, ended = to_text(clock.now()), to_text(clock.advance(2))
-        assert store.settle(1, [Ending(job, outcome, started, ended)]).lost == []
-        found, errors = store.get_with_errors(job_id)
+        assert store.claims.settle(1, [Ending(job, outcome, started, ended)]).lost == []
+        found, errors = store.reads.get_with_errors(job_id)
         assert found is not None
         return found, errors
 
@@ -103,7 +102,7 @@ def test_all_attempts_are_kept_and_the_job_shows_the_last(
         (job,) = claim()
         assert job.attempt == number
         settle(job, Errored(Failure("exception", f"boom {number}"), 0))
-    found, errors = store.get_with_errors(1)
+    found, errors = store.reads.get_with_errors(1)
     assert found is not None
     assert (found.status, found.error) == (Status.FAILED, "boom 3")
     assert [(error.attempt, error.message) for error in errors] == [(1, "boom 1"), (2, "boom 2"), (3, "boom 3")]
@@ -115,7 +114,7 @@ def test_the_last_error_stays_visible_after_a_snooze_and_after_a_success(
     enqueue()
     for outcome in (Errored(FAILURE, 0), Snoozed(0), Succeeded(None)):
         settle(claim()[0], outcome)
-        job = store.get(1)
+        job = store.reads.get(1)
         assert job is not None
         assert job.error == "ValueError: boom", outcome
 
@@ -132,11 +131,11 @@ def test_crashes_are_not_counted_as_attempts(
     enqueue(max_attempts=2)
     sql("UPDATE jobs SET attempt = 3, crashes = 3")
     settle(claim()[0], Errored(FAILURE, 0))
-    job = store.get(1)
+    job = store.reads.get(1)
     assert job is not None
     assert (job.status, job.attempt, job.spent_attempts) == (Status.SCHEDULED, 4, 1)
     settle(claim()[0], Errored(FAILURE, 0))
-    job = store.get(1)
+    job = store.reads.get(1)
     assert job is not None
     assert (job.status, job.spent_attempts) == (Status.FAILED, 2)
 
@@ -162,7 +161,7 @@ def test_who_has_lost_his_claim_changes_nothing_and_is_told(
     """Whatever has become of the job since: the row and its errors stay as they are."""
     enqueue()
     (stale,) = claim(worker=1)
-    store.release([stale])
+    store.claims.release([stale])
     if now != "pending":
         (taken_over,) = claim(worker=2)
         if now == "succeeded":
@@ -172,7 +171,7 @@ def test_who_has_lost_his_claim_changes_nothing_and_is_told(
         elif now in ("cancelled", "deleted"):
             settle(taken_over, Stopped(Failure("cancel", "two")), worker=2)
     if now == "deleted":
-        store.delete(1)
+        store.acts.delete(1)
     before = sql("SELECT * FROM jobs"), sql("SELECT * FROM job_errors")
     settlement = settle(stale, outcome, worker=1)
     assert settlement.lost == [stale]
@@ -198,7 +197,7 @@ def test_the_statuses_of_what_did_not_succeed_are_returned(
     claimed = claim(7)
     now = to_text(clock.now())
     outcomes = [*OUTCOMES, Errored(FAILURE, 0)]
-    settlement = store.settle(
+    settlement = store.claims.settle(
         1, [Ending(job, outcome, now, now) for job, outcome in zip(claimed, outcomes, strict=True)]
     )
     assert settlement.lost == []
@@ -216,10 +215,10 @@ def test_the_statuses_of_what_did_not_succeed_are_returned(
 def test_any_number_of_successes_is_settled_each_with_its_own_result(
     store: Store, clock: ManualClock, claim: Claim, sql: Sql, count: int
 ) -> None:
-    store.insert_many(new_job(clock) for _ in range(count))
+    store.new_jobs.insert_many(new_job(clock) for _ in range(count))
     claimed = claim(count)
     now = to_text(clock.now())
-    assert store.settle(1, [Ending(job, Succeeded(str(job.id)), now, now) for job in claimed]).lost == []
+    assert store.claims.settle(1, [Ending(job, Succeeded(str(job.id)), now, now) for job in claimed]).lost == []
     assert [row["result"] for row in sql("SELECT result FROM jobs WHERE status = 'succeeded' ORDER BY id")] == [
         str(number) for number in range(1, count + 1)
     ]
@@ -228,12 +227,12 @@ def test_any_number_of_successes_is_settled_each_with_its_own_result(
 def test_among_hundreds_exactly_the_lost_ones_are_named(
     store: Store, clock: ManualClock, claim: Claim, sql: Sql
 ) -> None:
-    store.insert_many(new_job(clock) for _ in range(400))
+    store.new_jobs.insert_many(new_job(clock) for _ in range(400))
     claimed = claim(400)
     lost = [job for job in claimed if job.id % 37 == 0]
-    store.release(lost)
+    store.claims.release(lost)
     now = to_text(clock.now())
-    settlement = store.settle(1, [Ending(job, Succeeded(None), now, now) for job in claimed])
+    settlement = store.claims.settle(1, [Ending(job, Succeeded(None), now, now) for job in claimed])
     assert sorted(job.id for job in settlement.lost) == [job.id for job in lost]
     assert sql("SELECT count(*) AS n FROM jobs WHERE status = 'succeeded'") == [{"n": 400 - len(lost)}]
 
@@ -246,7 +245,7 @@ def test_one_turn_settles_promotes_and_claims_together(
     (job,) = claim()
     clock.advance(1)
     now = to_text(clock.now())
-    turn = store.turn([Ending(job, Errored(FAILURE, 0), now, now)], ClaimRequest(1, (), 5, 30))
+    turn = store.claims.turn([Ending(job, Errored(FAILURE, 0), now, now)], ClaimRequest(1, (), 5, 30))
     assert turn.settlement.statuses == {1: Status.SCHEDULED}
     assert [each.id for each in turn.claimed] == [1, 2]
 
@@ -269,10 +268,10 @@ def test_a_requested_cancel_wins_over_coming_back_and_not_over_an_ending(
 ) -> None:
     enqueue()
     (job,) = claim()
-    store.cancel(1)
+    store.acts.cancel(1)
     clock.advance(3)
     settlement = settle(job, outcome)
-    found = store.get(1)
+    found = store.reads.get(1)
     assert found is not None
     assert (found.status, found.finished_at) == (status, START + timedelta(seconds=3))
     assert settlement.statuses == ({} if status is Status.SUCCEEDED else {1: status})
@@ -283,9 +282,9 @@ def test_what_a_cancelled_attempt_went_wrong_with_is_kept(
 ) -> None:
     enqueue()
     (job,) = claim()
-    store.cancel(1)
+    store.acts.cancel(1)
     settle(job, Errored(FAILURE, 60))
-    _, errors = store.get_with_errors(1)
+    _, errors = store.reads.get_with_errors(1)
     assert [error.message for error in errors] == ["ValueError: boom"]
 
 

@@ -90,7 +90,7 @@ def test_sixteen_threads_store_every_job_once_in_far_fewer_commits(
             assert changed.wait_for(lambda: inside == busy, PATIENCE)
         return store.database.insert_group(group)
 
-    store._inserts = GroupCommit(store_slowly, partial(CommitUnknownError, store.location))
+    store.new_jobs._inserts = GroupCommit(store_slowly, partial(CommitUnknownError, store.location))
 
     def enqueue(name: int) -> dict[int, str]:
         nonlocal inside, busy
@@ -100,7 +100,7 @@ def test_sixteen_threads_store_every_job_once_in_far_fewer_commits(
             with changed:
                 inside += 1
                 changed.notify_all()
-            job_id, is_new = store.insert(new_job(clock, args=args))
+            job_id, is_new = store.new_jobs.insert(new_job(clock, args=args))
             with changed:
                 inside -= 1
             assert is_new
@@ -120,7 +120,7 @@ def test_sixteen_threads_store_every_job_once_in_far_fewer_commits(
 
 
 def test_one_thread_alone_waits_for_nobody(store: Store, clock: ManualClock, sql: Sql) -> None:
-    ids = [store.insert(new_job(clock))[0] for _ in range(5)]
+    ids = [store.new_jobs.insert(new_job(clock))[0] for _ in range(5)]
     assert [row["id"] for row in sql("SELECT id FROM jobs ORDER BY id")] == ids
 
 
@@ -160,10 +160,10 @@ def test_two_jobs_with_one_unique_key_in_one_group_are_one_row(
         assert go.wait(PATIENCE)
         return store.database.insert_group(group)
 
-    commit = store._inserts = GroupCommit(store_slowly, partial(CommitUnknownError, store.location))
-    first = threads.submit(store.insert, new_job(clock))
+    commit = store.new_jobs._inserts = GroupCommit(store_slowly, partial(CommitUnknownError, store.location))
+    first = threads.submit(store.new_jobs.insert, new_job(clock))
     assert begun.wait(PATIENCE)
-    twins = [threads.submit(store.insert, job) for _ in range(8)]
+    twins = [threads.submit(store.new_jobs.insert, job) for _ in range(8)]
     wait_until(lambda: len(commit._line) == 8)
     go.set()
     first.result(PATIENCE)

@@ -24,8 +24,8 @@ FAILURE = Failure("exception", "boom")
 
 def test_ids_grow_and_are_never_used_again(store: Store, enqueue: Enqueue) -> None:
     assert [enqueue() for _ in range(3)] == [1, 2, 3]
-    store.delete(3)
-    store.delete(2)
+    store.acts.delete(3)
+    store.acts.delete(2)
     assert enqueue() == 4
 
 
@@ -39,7 +39,7 @@ def test_each_of_a_group_is_told_its_own_id_also_where_triggers_write_rows(
 ) -> None:
     """A job whose time has not come is made scheduled by a trigger; one that has ended is counted by another."""
     group = [new_job(clock, args=f"[{number}]", run_at="2100-01-01 00:00:00") for number in range(count)]
-    store.insert(new_job(clock))
+    store.new_jobs.insert(new_job(clock))
     told = store.database.insert_group(group)
     assert all(is_new for _, is_new in told)
     assert {row["id"]: row["args"] for row in sql("SELECT id, args FROM jobs WHERE status = 'scheduled'")} == {
@@ -64,9 +64,9 @@ def test_a_job_is_there_for_others_as_soon_as_its_insert_has_returned(store: Sto
 def test_the_second_insert_of_a_live_unique_key_stores_nothing_and_returns_the_first(
     store: Store, clock: ManualClock, sql: Sql
 ) -> None:
-    assert store.insert(new_job(clock, unique_key="k", args="[1]")) == (1, True)
-    assert store.insert(new_job(clock, unique_key="k", args="[2]", queue="other")) == (1, False)
-    assert store.insert(new_job(clock, unique_key="l"))[1] is True
+    assert store.new_jobs.insert(new_job(clock, unique_key="k", args="[1]")) == (1, True)
+    assert store.new_jobs.insert(new_job(clock, unique_key="k", args="[2]", queue="other")) == (1, False)
+    assert store.new_jobs.insert(new_job(clock, unique_key="l"))[1] is True
     assert sql("SELECT id, args FROM jobs WHERE unique_key = 'k'") == [{"id": 1, "args": "[1]"}]
 
 
@@ -81,7 +81,7 @@ def test_a_unique_key_is_taken_as_long_as_its_job_lives(
             settle(job, Errored(FAILURE, 60))
         elif state == "snoozed":
             settle(job, Snoozed(60))
-    assert store.insert(new_job(clock, unique_key="k")) == (1, False)
+    assert store.new_jobs.insert(new_job(clock, unique_key="k")) == (1, False)
 
 
 @pytest.mark.parametrize("outcome", [Succeeded("1"), GaveUp(FAILURE), Stopped(FAILURE), None])
@@ -90,10 +90,10 @@ def test_a_unique_key_is_free_again_when_its_job_has_ended(
 ) -> None:
     enqueue(unique_key="k")
     if outcome is None:
-        store.cancel(1)
+        store.acts.cancel(1)
     else:
         settle(claim()[0], outcome)
-    assert store.insert(new_job(clock, unique_key="k")) == (2, True)
+    assert store.new_jobs.insert(new_job(clock, unique_key="k")) == (2, True)
 
 
 def test_sixteen_threads_that_enqueue_one_unique_key_at_once_store_one_row(
@@ -105,7 +105,7 @@ def test_sixteen_threads_that_enqueue_one_unique_key_at_once_store_one_row(
 
         def insert(key: str, barrier: threading.Barrier, results: list[tuple[int, bool]]) -> None:
             barrier.wait()
-            results.append(store.insert(new_job(clock, unique_key=key)))
+            results.append(store.new_jobs.insert(new_job(clock, unique_key=key)))
 
         threads = [threading.Thread(target=insert, args=(f"k{number}", barrier, results)) for _ in range(16)]
         for thread in threads:
@@ -125,7 +125,7 @@ def test_threads_that_share_a_commit_each_get_their_own_id(store: Store, clock: 
         barrier.wait()
         for number in range(25):
             args = f"[{name}, {number}]"
-            found[args] = store.insert(new_job(clock, args=args))[0]
+            found[args] = store.new_jobs.insert(new_job(clock, args=args))[0]
 
     threads = [threading.Thread(target=insert, args=(name,)) for name in range(8)]
     for thread in threads:
@@ -144,7 +144,7 @@ def test_one_bad_row_among_those_that_share_a_commit_spoils_only_itself(
 
     def insert(job: NewJob) -> None:
         try:
-            store.insert(job)
+            store.new_jobs.insert(job)
         except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
             errors.append(error)
 
@@ -168,8 +168,8 @@ def rows_of(clock: ManualClock, keys: list[str | None]) -> Iterator[NewJob]:
 
 
 def test_a_batch_counts_what_is_stored_and_what_is_left_out(store: Store, clock: ManualClock, sql: Sql) -> None:
-    store.insert(new_job(clock, unique_key="a"))
-    batch = store.insert_many(rows_of(clock, ["a", "b", None, "b", None, "c"]))
+    store.new_jobs.insert(new_job(clock, unique_key="a"))
+    batch = store.new_jobs.insert_many(rows_of(clock, ["a", "b", None, "b", None, "c"]))
     assert (batch.count, batch.duplicates) == (4, 2)
     assert [row["unique_key"] for row in sql("SELECT unique_key FROM jobs ORDER BY id")] == ["a", "b", None, None, "c"]
 
@@ -177,7 +177,7 @@ def test_a_batch_counts_what_is_stored_and_what_is_left_out(store: Store, clock:
 @pytest.mark.parametrize("size", [99, 100, 101, 700])
 def test_duplicates_within_a_large_batch_are_left_out_too(store: Store, clock: ManualClock, size: int) -> None:
     keys: list[str | None] = [f"k{number % 50}" for number in range(size)]
-    batch = store.insert_many(rows_of(clock, keys))
+    batch = store.new_jobs.insert_many(rows_of(clock, keys))
     assert (batch.count, batch.duplicates) == (50, size - 50)
 
 
@@ -187,9 +187,9 @@ def test_a_row_that_the_database_refuses_takes_its_whole_batch_with_it(
 ) -> None:
     rows = (new_job(clock, max_attempts=0 if number == bad else 1) for number in range(1200))
     with pytest.raises(Exception, match="max_attempts_is_1_to_1000000"):
-        store.insert_many(rows)
+        store.new_jobs.insert_many(rows)
     assert sql("SELECT count(*) AS n FROM jobs") == [{"n": 0}]
-    assert store.insert(new_job(clock))[1] is True
+    assert store.new_jobs.insert(new_job(clock))[1] is True
 
 
 def test_a_batch_is_seen_whole_or_not_at_all(store: Store, clock: ManualClock, sql: Sql) -> None:
@@ -201,7 +201,7 @@ def test_a_batch_is_seen_whole_or_not_at_all(store: Store, clock: ManualClock, s
                 seen.append(sql("SELECT count(*) AS n FROM jobs")[0]["n"])
             yield new_job(clock)
 
-    assert store.insert_many(rows()).count == 1500
+    assert store.new_jobs.insert_many(rows()).count == 1500
     assert seen == [0, 0, 0]
     assert sql("SELECT count(*) AS n FROM jobs") == [{"n": 1500}]
 
@@ -221,4 +221,4 @@ def test_what_the_database_refuses_on_the_users_connection_is_his_drivers_error(
 ) -> None:
     """Not translated into a database in trouble: the row is at fault."""
     with pytest.raises(IntegrityError, match="handler_is_a_name"), store.database.write() as connection:
-        store.insert_in(connection, new_job(clock, handler="no name"))
+        store.new_jobs.insert_in(connection, new_job(clock, handler="no name"))

@@ -75,7 +75,7 @@ def test_a_hundred_queues_that_were_written_to_and_closed_leave_no_file_open(tmp
 def test_who_only_looks_at_the_seats_leaves_no_file_open(tmp_path: Path) -> None:
     write(tmp_path / "jobs.db").close()
     store = Store(tmp_path / "jobs.db")
-    with store.presence() as presence:
+    with store.workers.presence() as presence:
         assert presence is not None
         assert not presence.is_taken(0)
         assert open_under(tmp_path) == [str(tmp_path / "jobs.db-lock")]
@@ -96,7 +96,7 @@ def test_of_two_queues_on_one_file_one_is_closed_and_the_seat_of_the_other_still
     run_python: RunPython, database_path: Path
 ) -> None:
     first, second = write(database_path), write(database_path)
-    _, seat = second.register(describe)
+    _, seat = second.workers.register(describe)
     assert seat is not None
     first.close()
     assert looks(run_python, database_path, 1) == "True\n"
@@ -109,7 +109,7 @@ def test_a_queue_that_is_closed_while_its_worker_sits_keeps_the_seat(
     run_python: RunPython, database_path: Path
 ) -> None:
     store = write(database_path)
-    _, seat = store.register(describe)
+    _, seat = store.workers.register(describe)
     assert seat is not None
     store.close()
     write(database_path).close()

@@ -65,13 +65,13 @@ FINISHED = dict.fromkeys((Status.SUCCEEDED, Status.FAILED, Status.CANCELLED), ST
 
 
 def listing(*statuses: Status, handler: str | None = None) -> Callable[[Store], Any]:
-    return lambda store: store.list_jobs(JobFilter(statuses, handler), 50, None)
+    return lambda store: store.reads.list_jobs(JobFilter(statuses, handler), 50, None)
 
 
 # What people ask for; the statements are recorded while the store runs them.
 COOL: dict[str, tuple[Callable[[Store], Any], Expected]] = {
-    "get": (lambda store: store.get(1), Expected((PRIMARY_KEY,))),
-    "errors": (lambda store: store.get_with_errors(1), Expected((PRIMARY_KEY, "ix_job_errors_job_id"))),
+    "get": (lambda store: store.reads.get(1), Expected((PRIMARY_KEY,))),
+    "errors": (lambda store: store.reads.get_with_errors(1), Expected((PRIMARY_KEY, "ix_job_errors_job_id"))),
     "list all": (listing(), Expected(())),
     "list scheduled": (listing(Status.SCHEDULED), Expected(("ix_jobs_scheduled",), may_sort=True)),
     "list pending": (listing(Status.PENDING), Expected(("ix_jobs_pending",), may_sort=True)),
@@ -79,14 +79,14 @@ COOL: dict[str, tuple[Callable[[Store], Any], Expected]] = {
     "list failed": (listing(Status.FAILED), Expected(("ix_jobs_finished",), may_sort=True)),
     "list failed of a handler": (listing(Status.FAILED, handler="x"), Expected(("ix_jobs_finished",), may_sort=True)),
     "list cancelled": (listing(Status.CANCELLED), Expected(("ix_jobs_finished",), may_sort=True)),
-    "count prunable": (lambda store: store.count_prunable(FINISHED), Expected(("ix_jobs_finished",))),
-    "prune": (lambda store: store.prune(FINISHED), Expected(("ix_jobs_finished", PRIMARY_KEY))),
+    "count prunable": (lambda store: store.upkeep.count_prunable(FINISHED), Expected(("ix_jobs_finished",))),
+    "prune": (lambda store: store.upkeep.prune(FINISHED), Expected(("ix_jobs_finished", PRIMARY_KEY))),
     "statistics": (
-        lambda store: store.statistics(5),
+        lambda store: store.reads.statistics(5),
         Expected(("ix_jobs_pending", "ix_jobs_scheduled", "ix_jobs_running", "ix_jobs_finished"), may_sort=True),
     ),
-    "retry": (lambda store: store.retry(3), Expected((PRIMARY_KEY, "ix_jobs_unique_key"))),
-    "delete": (lambda store: store.delete(2), Expected((PRIMARY_KEY,))),
+    "retry": (lambda store: store.acts.retry(3), Expected((PRIMARY_KEY, "ix_jobs_unique_key"))),
+    "delete": (lambda store: store.acts.delete(2), Expected((PRIMARY_KEY,))),
 }
 
 

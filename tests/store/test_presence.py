@@ -243,9 +243,9 @@ def test_the_file_grows_by_one_seat_at_a_time(file: LockFile) -> None:
 
 
 def test_a_registered_worker_has_a_seat_that_is_taken(store: Store, file: LockFile) -> None:
-    worker, seat = store.register(describe)
+    worker, seat = store.workers.register(describe)
     assert seat is not None
-    (vital,) = store.vitals()
+    (vital,) = store.workers.vitals()
     assert (vital.id, vital.seat) == (worker, seat.number)
     assert file.is_taken(seat.number)
     seat.leave()
@@ -261,16 +261,16 @@ def test_a_dead_workers_seat_is_not_used_until_it_is_unregistered(
 
         dead = workers.register(connection, describe(other.seat, "2030-01-01 12:00:00.000000"))
     other.kill()
-    first, first_seat = store.register(describe)
+    first, first_seat = store.workers.register(describe)
     assert first_seat is not None
     assert first_seat.number == 1
     assert not file.is_taken(0)
     assert file.running_jobs(0) == {7}
-    store.unregister(dead)
-    second, second_seat = store.register(describe)
+    store.workers.unregister(dead)
+    second, second_seat = store.workers.register(describe)
     assert second_seat is not None
     assert second_seat.number == 0
-    assert [vital.id for vital in store.vitals()] == [first, second]
+    assert [vital.id for vital in store.workers.vitals()] == [first, second]
     first_seat.leave()
     second_seat.leave()
 
@@ -280,9 +280,9 @@ def test_a_registration_that_fails_leaves_no_seat_taken(store: Store, file: Lock
         raise ValueError("no")
 
     with pytest.raises(ValueError, match=r"^no$"):
-        store.register(refuse)
+        store.workers.register(refuse)
     assert not file.is_taken(0)
-    assert store.vitals() == []
+    assert store.workers.vitals() == []
 
 
 def test_a_file_system_that_cannot_lock_is_an_error_and_not_a_lock_in_others_hands(

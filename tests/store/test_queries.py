@@ -54,7 +54,7 @@ def fill(clock: ManualClock, sql: Sql, given_rows: list[tuple[str, str, Status, 
 
 def all_jobs(store: Store, sql: Sql) -> list[Job]:
     """Every job, newest first, read one by one."""
-    found = [store.get(row["id"]) for row in sql("SELECT id FROM jobs NOT INDEXED ORDER BY id DESC")]
+    found = [store.reads.get(row["id"]) for row in sql("SELECT id FROM jobs NOT INDEXED ORDER BY id DESC")]
     return [job for job in found if job is not None]
 
 
@@ -84,7 +84,7 @@ def test_a_list_is_what_a_plain_filter_of_all_jobs_gives(
         and wanted.queue in (None, job.queue)
         and (before is None or job.id < before)
     ][:limit]
-    assert store.list_jobs(wanted, limit, before) == expected
+    assert store.reads.list_jobs(wanted, limit, before) == expected
 
 
 @fresh
@@ -94,22 +94,22 @@ def test_the_count_of_an_act_is_the_number_of_jobs_it_would_change(
 ) -> None:
     for act in ("cancel", "retry", "delete"):
         fill(clock, sql, given_rows)
-        counted, changed, after = store.count(act, wanted), 0, 0
+        counted, changed, after = store.acts.count(act, wanted), 0, 0
         while after is not None:
-            done, after = store.act_on_batch(act, wanted, after)  # type: ignore[assignment]
+            done, after = store.acts.on_batch(act, wanted, after)  # type: ignore[assignment]
             changed += done
         assert counted == changed
 
 
 def test_pages_follow_each_other_without_a_gap_or_a_repetition(store: Store, clock: ManualClock) -> None:
-    store.insert_many(new_job(clock, handler=HANDLERS[number % 2]) for number in range(101))
+    store.new_jobs.insert_many(new_job(clock, handler=HANDLERS[number % 2]) for number in range(101))
     for wanted in (JobFilter(), JobFilter(statuses=(Status.PENDING, Status.FAILED)), JobFilter(handler="mail")):
         pages: list[int] = []
         before = None
-        while page := store.list_jobs(wanted, 10, before):
+        while page := store.reads.list_jobs(wanted, 10, before):
             pages += [job.id for job in page]
             before = page[-1].id
-        assert pages == sorted((job.id for job in store.list_jobs(wanted, 1000)), reverse=True)
+        assert pages == sorted((job.id for job in store.reads.list_jobs(wanted, 1000)), reverse=True)
 
 
 def test_a_filter_says_what_it_means() -> None:
@@ -122,10 +122,10 @@ def test_a_filter_says_what_it_means() -> None:
 @pytest.mark.sqlite("the limit is SQLite's")
 def test_a_list_of_more_jobs_than_a_statement_takes_parameters_is_complete(store: Store, clock: ManualClock) -> None:
     """Many builds of SQLite take 32,766 parameters; older ones took 999."""
-    store.insert_many(new_job(clock) for _ in range(1500))
+    store.new_jobs.insert_many(new_job(clock) for _ in range(1500))
     with store.database.read() as connection:
         driver_of(connection).setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
-    found = store.list_jobs(JobFilter(statuses=(Status.PENDING,)), 10_000)
+    found = store.reads.list_jobs(JobFilter(statuses=(Status.PENDING,)), 10_000)
     assert [job.id for job in found] == list(range(1500, 0, -1))
 
 
@@ -138,7 +138,7 @@ def test_a_job_is_read_with_all_its_columns_in_their_python_types(
     enqueue(args='[1, "ü"]', kwargs='{"a": null}', meta='{"m": [1]}', unique_key="k", queue="q", priority=-1)
     claim(worker=3, lease=30)
     sql("UPDATE jobs SET timeout = 1.5, progress = '{\"done\": 0.5}', error = 'boom'")
-    assert store.get(1) == Job(
+    assert store.reads.get(1) == Job(
         id=1,
         handler="mail",
         queue="q",
@@ -167,8 +167,8 @@ def test_a_job_is_read_with_all_its_columns_in_their_python_types(
 
 
 def test_a_job_that_is_not_there_is_none(store: Store) -> None:
-    assert store.get(1) is None
-    assert store.get_with_errors(1) == (None, [])
+    assert store.reads.get(1) is None
+    assert store.reads.get_with_errors(1) == (None, [])
 
 
 @pytest.mark.sqlite("PostgreSQL's type json lets nothing else in")
@@ -177,10 +177,10 @@ def test_json_that_was_forced_in_broken_is_shown_as_the_text_it_is(store: Store,
     enqueue()
     sql("PRAGMA ignore_check_constraints = ON")
     sql("UPDATE jobs SET args = '[1', result = '{', progress = 'half', meta = 'x' WHERE id = 1")
-    job = store.get(1)
+    job = store.reads.get(1)
     assert job is not None
     assert (job.args, job.result, job.progress, job.meta) == ("[1", "{", "half", "x")
-    assert len(store.list_jobs(JobFilter(), 10)) == 2
+    assert len(store.reads.list_jobs(JobFilter(), 10)) == 2
 
 
 @pytest.mark.sqlite("PostgreSQL's timestamps are times")
@@ -191,7 +191,7 @@ def test_a_time_that_python_cannot_read_is_none_and_spoils_no_list(
     job_id = enqueue()
     sql("PRAGMA ignore_check_constraints = ON")
     sql("UPDATE jobs SET lease_expires_at = ?, started_at = ?, cancel_requested_at = ?", *[forced] * 3)
-    [job] = store.list_jobs(JobFilter(), 10)
+    [job] = store.reads.list_jobs(JobFilter(), 10)
     assert (job.id, job.lease_expires_at, job.started_at, job.cancel_requested_at) == (job_id, None, None, None)
 
 
@@ -201,7 +201,7 @@ def test_times_are_read_in_the_shorter_forms_that_sql_writes(
 ) -> None:
     enqueue()
     sql("UPDATE jobs SET run_at = ?", text)
-    job = store.get(1)
+    job = store.reads.get(1)
     assert job is not None
     assert job.run_at == START
 
@@ -234,7 +234,7 @@ def test_statistics_are_what_counting_all_jobs_gives(
     store: Store, clock: ManualClock, sql: Sql, given_rows: list[tuple[str, str, Status, int]], minutes: float
 ) -> None:
     fill(clock, sql, given_rows)
-    assert store.statistics(minutes) == brute_force(all_jobs(store, sql), clock.now(), minutes)
+    assert store.reads.statistics(minutes) == brute_force(all_jobs(store, sql), clock.now(), minutes)
 
 
 def kept_counts(sql: Sql) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def rescue(
     """Rescue all there is, batch by batch; return each job's id, its new status, and whether it has crashed."""
     vital = Vital(worker, "worker", "host", 1, None, "")
     rescued: list[Rescued] = []
-    while batch := store.rescue_worker(vital, is_dead, started, max_crashes, "its worker died"):
+    while batch := store.upkeep.rescue_worker(vital, is_dead, started, max_crashes, "its worker died"):
         rescued += batch
     return shortly(rescued)
 
@@ -60,7 +60,7 @@ def test_a_job_that_was_running_goes_back_with_a_crash_and_its_attempts_unspent(
     claim()
     clock.advance(7)
     assert rescue(store, started={1}) == [(1, Status.PENDING, True)]
-    job, errors = store.get_with_errors(1)
+    job, errors = store.reads.get_with_errors(1)
     assert job is not None
     assert (job.status, job.attempt, job.crashes, job.spent_attempts) == (Status.PENDING, 1, 1, 0)
     assert job.error == "its worker died while it ran this job (crash 1)"
@@ -88,7 +88,7 @@ def test_the_last_error_of_a_job_that_was_only_claimed_stays_visible(
     settle(claim()[0], Errored(Failure("exception", "boom"), 0))
     claim()
     rescue(store, started=set())
-    job = store.get(1)
+    job = store.reads.get(1)
     assert job is not None
     assert (job.status, job.error) == (Status.PENDING, "boom")
 
@@ -99,7 +99,7 @@ def test_only_the_dead_workers_jobs_are_rescued(store: Store, enqueue: Enqueue, 
     claim(worker=1)
     claim(worker=2)
     assert [job_id for job_id, *_ in rescue(store, worker=1)] == [1]
-    job = store.get(2)
+    job = store.reads.get(2)
     assert job is not None
     assert job.status is Status.RUNNING
 
@@ -116,7 +116,7 @@ def test_a_job_that_ran_alone_is_stopped_when_it_has_crashed_too_often(
         assert rescue(store, started={1}, max_crashes=4) == [(1, Status.PENDING, True)], crash
     claim()
     assert rescue(store, started={1}, max_crashes=4) == [(1, Status.FAILED, True)]
-    job, errors = store.get_with_errors(1)
+    job, errors = store.reads.get_with_errors(1)
     assert job is not None
     assert (job.status, job.crashes, job.finished_at) == (Status.FAILED, 4, START)
     assert job.error == "its worker died while it ran this job; stopped after 4 crashes"
@@ -180,10 +180,10 @@ def test_a_job_that_was_to_be_cancelled_ends_cancelled(
     """Its worker is dead, so nobody else will ever end it."""
     enqueue()
     claim()
-    store.cancel(1)
+    store.acts.cancel(1)
     clock.advance(5)
     assert [status for _, status, _ in rescue(store, started=started, max_crashes=1)] == [Status.CANCELLED]
-    job = store.get(1)
+    job = store.reads.get(1)
     assert job is not None
     assert (job.status, job.finished_at) == (Status.CANCELLED, START + timedelta(seconds=5))
 
@@ -199,27 +199,28 @@ def test_a_dead_worker_is_removed_after_its_last_job_and_a_hung_one_stays(
         enqueue()
         claim(worker=worker)
     vital = Vital(dead, "dead", "host", 1, None, "")
-    assert len(store.rescue_worker(vital, True, set(), 5, "it died")) == 1
-    assert [each.id for each in store.vitals()] == [dead, hung]
-    assert store.rescue_worker(vital, True, set(), 5, "it died") == []
-    assert [each.id for each in store.vitals()] == [hung]
+    assert len(store.upkeep.rescue_worker(vital, True, set(), 5, "it died")) == 1
+    assert [each.id for each in store.workers.vitals()] == [dead, hung]
+    assert store.upkeep.rescue_worker(vital, True, set(), 5, "it died") == []
+    assert [each.id for each in store.workers.vitals()] == [hung]
     rescue(store, worker=hung, is_dead=False)
-    assert [each.id for each in store.vitals()] == [hung]
+    assert [each.id for each in store.workers.vitals()] == [hung]
 
 
 def test_a_worker_that_was_taken_for_dead_registers_again_under_its_old_id(store: Store, register: Register) -> None:
     from durablejobs.store.workers import Registration
 
     worker = register()
-    store.unregister(worker)
-    store.register_again(worker, Registration("back", "host", 1, None, "all", 1, "0", "2030-01-01", "2030-01-01"))
-    assert [(each.id, each.name) for each in store.vitals()] == [(worker, "back")]
+    store.workers.unregister(worker)
+    again = Registration("back", "host", 1, None, "all", 1, "0", "2030-01-01", "2030-01-01")
+    store.workers.register_again(worker, again)
+    assert [(each.id, each.name) for each in store.workers.vitals()] == [(worker, "back")]
     assert register() == worker + 1
 
 
 def test_worker_ids_are_never_used_again(store: Store, register: Register) -> None:
     first = register()
-    store.unregister(first)
+    store.workers.unregister(first)
     assert register() == first + 1
 
 
@@ -230,16 +231,16 @@ def test_the_register_tells_how_many_jobs_each_worker_has_claimed(
     for _ in range(3):
         enqueue()
     claim(2, worker=second)
-    assert [(worker.name, worker.running) for worker in store.workers()] == [("first", 0), ("second", 2)]
-    assert {worker.id for worker in store.workers()} == {first, second}
+    assert [(worker.name, worker.running) for worker in store.workers.records()] == [("first", 0), ("second", 2)]
+    assert {worker.id for worker in store.workers.records()} == {first, second}
 
 
 def test_orphans_are_rescued_in_batches(store: Store, clock: ManualClock, claim: Claim, register: Register) -> None:
     worker = register()
-    store.insert_many(new_job(clock) for _ in range(2 * BATCH + 7))
+    store.new_jobs.insert_many(new_job(clock) for _ in range(2 * BATCH + 7))
     claim(3 * BATCH, worker=worker)
     vital = Vital(worker, "worker", "host", 1, None, "")
-    sizes = [len(store.rescue_worker(vital, True, set(), 5, "it died")) for _ in range(4)]
+    sizes = [len(store.upkeep.rescue_worker(vital, True, set(), 5, "it died")) for _ in range(4)]
     assert sizes == [BATCH, BATCH, 7, 0]
     assert len(claim(3 * BATCH, worker=2)) == 2 * BATCH + 7
 
@@ -251,7 +252,7 @@ def test_a_hundred_thousand_orphans_come_back_in_batches_while_others_claim(
     store: Store, clock: ManualClock, claim: Claim, register: Register, enqueue: Enqueue, sql: Sql
 ) -> None:
     dead, living = register("dead"), register("living")
-    store.insert_many(new_job(clock, queue="old") for _ in range(100_000))
+    store.new_jobs.insert_many(new_job(clock, queue="old") for _ in range(100_000))
     sql(
         "UPDATE jobs SET status = 'running', worker_id = ?, attempt = 1, claim_token = 1, started_at = run_at, "
         "lease_expires_at = run_at",
@@ -260,7 +261,7 @@ def test_a_hundred_thousand_orphans_come_back_in_batches_while_others_claim(
     vital, sizes, claimed = Vital(dead, "dead", "host", 1, None, ""), [], 0
 
     def rescue_all() -> None:
-        while batch := store.rescue_worker(vital, True, set(), 5, "it died"):
+        while batch := store.upkeep.rescue_worker(vital, True, set(), 5, "it died"):
             sizes.append(len(batch))
 
     rescuer = threading.Thread(target=rescue_all)
@@ -285,10 +286,10 @@ def test_a_running_job_of_nobody_is_rescued_when_its_lease_has_expired(
     enqueue()
     claim(worker=99, lease=30)
     clock.advance(30)
-    assert store.rescue_strays(5, "its worker vanished") == []
+    assert store.upkeep.rescue_strays(5, "its worker vanished") == []
     clock.advance(0.001)
-    assert shortly(store.rescue_strays(5, "its worker vanished")) == [(1, Status.PENDING, True)]
-    job = store.get(1)
+    assert shortly(store.upkeep.rescue_strays(5, "its worker vanished")) == [(1, Status.PENDING, True)]
+    job = store.reads.get(1)
     assert job is not None
     assert job.error == "its worker vanished while it ran this job (crash 1)"
 
@@ -300,7 +301,7 @@ def test_a_running_job_of_a_registered_worker_is_no_stray(
     enqueue()
     claim(worker=register(), lease=30)
     clock.advance(3600)
-    assert store.rescue_strays(5, "its worker vanished") == []
+    assert store.upkeep.rescue_strays(5, "its worker vanished") == []
 
 
 def test_a_running_job_without_any_worker_id_is_a_stray(
@@ -308,4 +309,4 @@ def test_a_running_job_without_any_worker_id_is_a_stray(
 ) -> None:
     enqueue()
     sql("UPDATE jobs SET status = 'running', lease_expires_at = '2029-01-01 00:00:00'")
-    assert [each.job_id for each in store.rescue_strays(5, "its worker vanished")] == [1]
+    assert [each.job_id for each in store.upkeep.rescue_strays(5, "its worker vanished")] == [1]

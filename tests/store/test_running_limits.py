@@ -12,9 +12,8 @@ import pytest
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Errored, Failure, Succeeded
 from durablejobs.running_limits import RunningLimit
-from durablejobs.store import Store, claims, running_limits
+from durablejobs.store import ClaimRequest, Store, claims, running_limits
 from durablejobs.store.claims import HandlerFilter
-from durablejobs.store.store import ClaimRequest
 
 from ..clocks import ManualClock
 from ..conftest import REFUSED, Enqueue, Settle, Sql, new_job
@@ -31,7 +30,7 @@ def keyed(handler: str, most: int) -> dict[str, RunningLimit]:
 def claim(
     store: Store, most: int, known: Mapping[str, RunningLimit], worker: int = 1, queues: tuple[str, ...] = ()
 ) -> list[ClaimedJob]:
-    return store.turn([], ClaimRequest(worker, queues, most, 30), limits=known).claimed
+    return store.claims.turn([], ClaimRequest(worker, queues, most, 30), limits=known).claimed
 
 
 @pytest.mark.parametrize("queues", [(), ("default",), ("mail", "default")])
@@ -57,7 +56,9 @@ def test_each_key_has_places_of_its_own(store: Store, enqueue: Enqueue) -> None:
 def test_ten_thousand_jobs_of_a_full_key_do_not_keep_others_waiting_and_cost_next_to_nothing(
     store: Store, enqueue: Enqueue, clock: ManualClock, database_path: Path
 ) -> None:
-    store.insert_many(new_job(clock, handler="sync", running_key="sync/acme", priority=9) for _ in range(10_000))
+    store.new_jobs.insert_many(
+        new_job(clock, handler="sync", running_key="sync/acme", priority=9) for _ in range(10_000)
+    )
     assert len(claim(store, 9, keyed("sync", 1))) == 1
     other = enqueue(handler="sync", running_key="sync/other")
     plain = enqueue(handler="mail")
@@ -97,7 +98,7 @@ def test_what_was_put_in_without_its_key_gets_it_at_the_claim(store: Store, enqu
 def test_thousands_that_were_put_in_without_their_key_keep_nobody_waiting(
     store: Store, enqueue: Enqueue, clock: ManualClock
 ) -> None:
-    store.insert_many(new_job(clock, handler="sync") for _ in range(3000))
+    store.new_jobs.insert_many(new_job(clock, handler="sync") for _ in range(3000))
     plain = enqueue(handler="mail")
     assert [job.id for job in claim(store, 5, limits(sync=2))] == [1, 2, plain]
 
@@ -118,16 +119,16 @@ def test_jobs_that_have_keys_from_an_older_version_count_against_the_handlers_li
 
 
 def test_the_limit_of_the_queue_holds_beside_it(store: Store, enqueue: Enqueue) -> None:
-    store.limit("mail", 2)
+    store.acts.limit("mail", 2)
     for number in range(4):
         enqueue(handler="sync", queue="mail", running_key=f"sync/{number}")
     enqueue(handler="plain", queue="mail", priority=1)
     enqueue(handler="sync", queue="default", running_key="sync/0")
     assert [job.id for job in claim(store, 9, keyed("sync", 1))] == [5, 1]
-    store.limit("mail", None)
-    store.pause("mail", None, None)
+    store.acts.limit("mail", None)
+    store.acts.pause("mail", None, None)
     assert claim(store, 9, keyed("sync", 1)) == []
-    store.resume("mail")
+    store.acts.resume("mail")
     assert [job.id for job in claim(store, 9, keyed("sync", 1))] == [2, 3, 4]
 
 
@@ -135,7 +136,7 @@ def test_each_lane_takes_only_jobs_of_its_handlers(store: Store, enqueue: Enqueu
     for handler in ("a", "b", "a", "b", "c"):
         enqueue(handler=handler, running_key=None if handler == "c" else handler)
     requests = [ClaimRequest(1, (), 9, 30, handlers=HandlerFilter(("a",), are_excluded=flag)) for flag in (True, False)]
-    assert [job.id for job in store.turn([], *requests, limits=limits(a=1, b=1)).claimed] == [2, 5, 1]
+    assert [job.id for job in store.claims.turn([], *requests, limits=limits(a=1, b=1)).claimed] == [2, 5, 1]
 
 
 def test_a_place_comes_back_with_a_release_a_rescue_and_a_retry(
@@ -143,11 +144,11 @@ def test_a_place_comes_back_with_a_release_a_rescue_and_a_retry(
 ) -> None:
     for _ in range(2):
         enqueue(handler="sync", running_key="sync")
-    store.release(claim(store, 9, limits(sync=1)))
+    store.claims.release(claim(store, 9, limits(sync=1)))
     claim(store, 9, limits(sync=1), worker=77)
     assert claim(store, 9, limits(sync=1)) == []
     clock.advance(31)
-    assert len(store.rescue_strays(5, "gone")) == 1
+    assert len(store.upkeep.rescue_strays(5, "gone")) == 1
     (job,) = claim(store, 9, limits(sync=1))
     settle(job, Errored(Failure("error", "no"), 10))
     (other,) = claim(store, 9, limits(sync=1))

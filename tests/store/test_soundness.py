@@ -12,7 +12,7 @@ from ..conftest import Claim, Enqueue, Settle, Sql
 
 
 def broken(store: Store) -> dict[str, list[str]]:
-    return {f"{each.promise} {each.text}": each.examples for each in store.check_rules() if each.broken}
+    return {f"{each.promise} {each.text}": each.examples for each in store.checks.rules() if each.broken}
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def lived(store: Store, enqueue: Enqueue, claim: Claim, settle: Settle) -> list[
     settle(first, Succeeded("1"))
     settle(second, Errored(Failure("exception", "no"), 5.0))
     settle(third, Snoozed(5.0))
-    store.cancel(ids[4])
+    store.acts.cancel(ids[4])
     enqueue(delay=60, unique_key="k")
     return ids
 
 
 def test_a_database_with_a_history_keeps_every_promise(store: Store, lived: list[int]) -> None:
     assert broken(store) == {}
-    assert store.count_rows() == {"jobs": 7, "job_errors": 1}
+    assert store.checks.count_rows() == {"jobs": 7, "job_errors": 1}
 
 
 BREAKS = {
@@ -75,19 +75,19 @@ def test_few_of_many_offenders_are_named(store: Store, enqueue: Enqueue, sql: Sq
         enqueue()
     sql("PRAGMA ignore_check_constraints = ON")
     sql("UPDATE jobs SET worker_id = 1")
-    [checked] = [each for each in store.check_rules() if each.broken]
+    [checked] = [each for each in store.checks.rules() if each.broken]
     assert (checked.broken, len(checked.examples)) == (SHOWN + 5, SHOWN)
 
 
 @pytest.mark.sqlite("its own check of the file")
 def test_sqlite_finds_what_was_forced_past_its_checks(store: Store, enqueue: Enqueue, sql: Sql) -> None:
     enqueue()
-    assert store.integrity_problems() == []
+    assert store.checks.integrity_problems() == []
     sql("PRAGMA ignore_check_constraints = ON")
     sql("UPDATE jobs SET args = 'no json'")
     sql("PRAGMA foreign_keys = OFF")
     sql(BREAKS["I10 every recorded error belongs to a job"])
-    problems = store.integrity_problems()
+    problems = store.checks.integrity_problems()
     assert any("CHECK constraint failed" in each for each in problems)
     assert any("job_errors refers to a row of jobs that is not there" in each for each in problems)
 

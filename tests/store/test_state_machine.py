@@ -27,10 +27,9 @@ from durablejobs.jobs import ClaimedJob
 from durablejobs.maintenance import finished_before
 from durablejobs.outcomes import Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
 from durablejobs.statuses import FINAL, LEGAL_CHANGES, LIVE, Status
-from durablejobs.store import Store, endings
+from durablejobs.store import ClaimRequest, Store, endings
 from durablejobs.store.acts import RETRYABLE
 from durablejobs.store.endings import Ending
-from durablejobs.store.store import ClaimRequest
 from durablejobs.store.workers import Vital
 
 from ..clocks import ManualClock
@@ -142,7 +141,7 @@ class Jobs(RuleBasedStateMachine):
     )
     def enqueue(self, delay: float, key: str | None, queue: str, priority: int, most: int) -> None:
         job = new_job(self.clock, delay=delay, unique_key=key, queue=queue, priority=priority, max_attempts=most)
-        job_id, stored = self.store.insert(job)
+        job_id, stored = self.store.new_jobs.insert(job)
         other = self.live_with_key(key)
         assert stored == (other is None)
         if other is not None:
@@ -162,7 +161,7 @@ class Jobs(RuleBasedStateMachine):
         queues=st.sampled_from([(), (), ("q1",), ("q2", "q1")]),
     )
     def claim(self, worker: int, most: int, queues: tuple[str, ...]) -> Any:
-        claimed = self.store.turn([], ClaimRequest(worker, queues, most, LEASE)).claimed
+        claimed = self.store.claims.turn([], ClaimRequest(worker, queues, most, LEASE)).claimed
         for row in self.rows.values():
             if row.status is Status.SCHEDULED and row.run_at <= self.now:
                 row.status = Status.PENDING
@@ -186,7 +185,7 @@ class Jobs(RuleBasedStateMachine):
     def settle(self, job: ClaimedJob, outcome: Outcome, worker: int) -> None:
         """By whoever once got the claim, be it still his or not; a stale one must change nothing."""
         now = to_text(self.now)
-        settlement = self.store.settle(worker, [Ending(job, outcome, now, now)])
+        settlement = self.store.claims.settle(worker, [Ending(job, outcome, now, now)])
         row = self.rows.get(job.id)
         if row is None or row.claim_token != job.claim_token or row.status is not Status.RUNNING:
             # It succeeded under this token before: a commit had arrived after all, or a child process that settled its
@@ -227,7 +226,7 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(worker=WORKERS)
     def beat(self, worker: int) -> None:
-        assert self.store.heartbeat(worker, LEASE) is False  # it has claimed, but is in no register
+        assert self.store.workers.heartbeat(worker, LEASE) is False  # it has claimed, but is in no register
         for row in self.running(worker):
             row.lease_expires_at = self.now + timedelta(seconds=LEASE)
 
@@ -236,13 +235,13 @@ class Jobs(RuleBasedStateMachine):
         """A worker that stops gives back what it has not begun; or tries to, when others have it by now."""
         row = self.rows.get(job.id)
         is_owner = row is not None and row.status is Status.RUNNING and row.claim_token == job.claim_token
-        assert self.store.release([job]) == is_owner
+        assert self.store.claims.release([job]) == is_owner
         if is_owner and row is not None:
             self._take_back(row)
 
     @rule(worker=WORKERS, known=st.sets(NUMBERS))
     def reconcile(self, worker: int, known: set[int]) -> None:
-        self.store.release_unknown(worker, known)
+        self.store.claims.release_unknown(worker, known)
         for row in self.running(worker):
             if row.id not in known:
                 self._take_back(row)
@@ -270,7 +269,7 @@ class Jobs(RuleBasedStateMachine):
         }
         started = known[ran]
         vital = Vital(worker, "w", "h", 1, None, "")
-        while self.store.rescue_worker(vital, True, started, most, "it died"):
+        while self.store.upkeep.rescue_worker(vital, True, started, most, "it died"):
             pass
         self._rescue(mine, set(mine) if started is None else started, most, "it died")
 
@@ -282,7 +281,7 @@ class Jobs(RuleBasedStateMachine):
             for row in self.rows.values()
             if row.status is Status.RUNNING and row.lease_expires_at is not None and row.lease_expires_at < self.now
         ]
-        while self.store.rescue_strays(most, "it vanished"):
+        while self.store.upkeep.rescue_strays(most, "it vanished"):
             pass
         self._rescue(expired, set(expired), most, "it vanished")
 
@@ -310,12 +309,12 @@ class Jobs(RuleBasedStateMachine):
         row = self.rows.get(number)
         if row is None:
             with pytest.raises(JobNotFoundError):
-                self.store.cancel(number)
+                self.store.acts.cancel(number)
         elif row.status in FINAL:
             with pytest.raises(IllegalActError):
-                self.store.cancel(number)
+                self.store.acts.cancel(number)
         else:
-            self.store.cancel(number)
+            self.store.acts.cancel(number)
             row.cancel_requested_at = row.cancel_requested_at or self.now
             if row.status is not Status.RUNNING:
                 row.leave(Status.CANCELLED, self.now)
@@ -325,15 +324,15 @@ class Jobs(RuleBasedStateMachine):
         row = self.rows.get(number)
         if row is None:
             with pytest.raises(JobNotFoundError):
-                self.store.retry(number)
+                self.store.acts.retry(number)
         elif row.status not in RETRYABLE:
             with pytest.raises(IllegalActError):
-                self.store.retry(number)
+                self.store.acts.retry(number)
         elif self.live_with_key(row.unique_key) not in (None, row):
             with pytest.raises(DuplicateJobError):
-                self.store.retry(number)
+                self.store.acts.retry(number)
         else:
-            self.store.retry(number)
+            self.store.acts.retry(number)
             row.leave(Status.PENDING, self.now)
             row.run_at = self.now
             row.crashes = 0
@@ -345,18 +344,18 @@ class Jobs(RuleBasedStateMachine):
         row = self.rows.get(number)
         if row is None:
             with pytest.raises(JobNotFoundError):
-                self.store.delete(number)
+                self.store.acts.delete(number)
         elif row.status is Status.RUNNING:
             with pytest.raises(IllegalActError):
-                self.store.delete(number)
+                self.store.acts.delete(number)
         else:
-            self.store.delete(number)
+            self.store.acts.delete(number)
             self._forget([number])
 
     @rule(succeeded=SECONDS, failed=SECONDS)
     def prune(self, succeeded: float, failed: float) -> None:
         retention = Retention(succeeded=succeeded, failed=failed)
-        while self.store.prune(finished_before(retention, self.now)):
+        while self.store.upkeep.prune(finished_before(retention, self.now)):
             pass
         kept = {Status.SUCCEEDED: succeeded, Status.FAILED: failed}
         self._forget(
@@ -445,8 +444,8 @@ def a_stale_ending() -> None:
     machine = Jobs()
     try:
         machine.enqueue(delay=0, key=None, queue="q1", priority=0, most=3)
-        (job,) = machine.store.turn([], ClaimRequest(1, (), 1, LEASE)).claimed
-        machine.store.release([job])
+        (job,) = machine.store.claims.turn([], ClaimRequest(1, (), 1, LEASE)).claimed
+        machine.store.claims.release([job])
         machine.rows[job.id].claim_token = 1
         machine.claim(worker=2, most=1, queues=())
         machine.settle(job=job, outcome=Succeeded("1"), worker=1)

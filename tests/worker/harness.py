@@ -296,7 +296,7 @@ class Queue:
     def check_integrity(self) -> None:
         if self.url:
             with closing(Store(self.url)) as store:
-                broken = [each for each in store.check_rules() if each.broken]
+                broken = [each for each in store.checks.rules() if each.broken]
                 assert not broken, broken
             return
         assert self.sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from durablejobs import CommitUnknownError, DatabaseUnusableError, DurableJobs
-from durablejobs.store import Store
+from durablejobs.store.doors.claims import Claims
 
 from .harness import Nursery, Queue, wait_until
 
@@ -183,20 +183,20 @@ def test_a_restored_backup_is_noticed_and_goes_on_where_it_was(queue: Queue, tmp
 def test_what_a_commit_of_unknown_outcome_has_claimed_is_given_back_before_the_worker_signs_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turn = Store.turn
+    turn = Claims.turn
     with closing(DurableJobs(tmp_path / "jobs.db")) as jobs:
         jobs.handler("echo")(lambda value: value)
         job = jobs.enqueue("echo", 1)
         worker = jobs.worker(concurrency=1)
 
-        def claims_and_does_not_know_it(store: Store, *requests: Any, **options: Any) -> None:
-            turn(store, *requests, **options)
+        def claims_and_does_not_know_it(claims: Claims, *requests: Any, **options: Any) -> None:
+            turn(claims, *requests, **options)
             assert job.refresh().status == "running"
             worker.stop()
             worker.stop()
-            raise CommitUnknownError(store.location, "disk I/O error")
+            raise CommitUnknownError(jobs.location, "disk I/O error")
 
-        monkeypatch.setattr(Store, "turn", claims_and_does_not_know_it)
+        monkeypatch.setattr(Claims, "turn", claims_and_does_not_know_it)
         with pytest.raises(CommitUnknownError):
             worker.run()
         assert (job.refresh().status, job.refresh().attempt) == ("pending", 0)

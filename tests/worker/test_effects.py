@@ -70,7 +70,7 @@ from durablejobs.clock import to_text
 from durablejobs.current import NOWHERE
 from durablejobs.executor import Executor
 from durablejobs.store.endings import Ending
-from durablejobs.store.store import ClaimRequest
+from durablejobs.store import ClaimRequest
 from tests.worker.program import plant
 
 if len(sys.argv) > 2:
@@ -83,12 +83,12 @@ def write_effect():
         connection.exec_driver_sql("INSERT INTO effects VALUES (?)", (current_job().id,))
 
 store = jobs._store
-[claimed] = store.turn([], ClaimRequest(10**6, ("default",), 1, 1.0)).claimed
+[claimed] = store.claims.turn([], ClaimRequest(10**6, ("default",), 1, 1.0)).claimed
 os.write(2, b"claimed")
-workplace = NOWHERE._replace(transaction=partial(store.transaction, last_notes=lambda _job: []))
+workplace = NOWHERE._replace(transaction=partial(store.claims.transaction, last_notes=lambda _job: []))
 outcome = Executor(jobs._registry, JobDefaults(), workplace).run(claimed)
 now = to_text(store.clock.now())
-store.settle(10**6, [Ending(claimed, outcome, now, now)])
+store.claims.settle(10**6, [Ending(claimed, outcome, now, now)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 SYSTEM_CALLS = ("pwrite64", "fdatasync")

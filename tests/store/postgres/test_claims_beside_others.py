@@ -38,7 +38,7 @@ def test_the_second_takes_what_comes_next(
     handlers: HandlerFilter | None,
     rooms: Mapping[str, int],
 ) -> None:
-    store.insert_many(
+    store.new_jobs.insert_many(
         new_job(clock, queue="ab"[number % 2], handler=handler)
         for number in range(40)
         for handler in ("mail", "thumbnail")

@@ -25,8 +25,8 @@ def test_folding_leaves_one_row_for_each_queue_and_status_with_the_same_counts(
         for job in claim(5):
             settle(job, Succeeded("1"))
         assert len(sql("SELECT * FROM job_counts")) >= 5
-        before = store.statistics(5)[0].counts[Status.SUCCEEDED]
-        store.fold_counts()
+        before = store.reads.statistics(5)[0].counts[Status.SUCCEEDED]
+        store.upkeep.fold_counts()
         [row] = sql("SELECT queue, status, part, number FROM job_counts")
         assert row == {"queue": "default", "status": "succeeded", "part": 0, "number": before}
-    assert store.statistics(5)[0].counts[Status.SUCCEEDED] == 10
+    assert store.reads.statistics(5)[0].counts[Status.SUCCEEDED] == 10

@@ -48,7 +48,7 @@ def _fill(enqueue: Enqueue, sql: Sql, status: str) -> None:
 def test_a_prune_deletes_no_more_than_its_batch(store: Store, clock: ManualClock, enqueue: Enqueue, sql: Sql) -> None:
     _fill(enqueue, sql, "cancelled")
     clock.advance(60)
-    assert store.prune({Status.CANCELLED: clock.now()}) == BATCH
+    assert store.upkeep.prune({Status.CANCELLED: clock.now()}) == BATCH
 
 
 def test_a_promotion_promotes_no_more_than_its_batch(

@@ -103,7 +103,7 @@ def test_jobs_are_enqueued_and_run_in_threads_and_with_transactions(pooled: str,
         assert connection.execute(count).fetchall() == [("succeeded", 205)]
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = %s"
         assert connection.execute(sessions, ("client backend",)).fetchone() <= (SESSIONS + 1,)  # type: ignore[operator]
-        assert [each for each in jobs._store.check_rules() if each.broken] == []
+        assert [each for each in jobs._store.checks.rules() if each.broken] == []
 
 
 def test_our_transactions_bring_their_settings_along_and_leave_none_behind(pooled: str) -> None:

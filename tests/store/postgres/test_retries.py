@@ -31,7 +31,7 @@ def test_of_two_retries_at_once_one_wins_and_the_other_is_a_duplicate(
     def retry(job_id: int) -> str:
         barrier.wait(30)
         try:
-            return store.retry(job_id).status.value
+            return store.acts.retry(job_id).status.value
         except DuplicateJobError as error:
             return error.unique_key
 

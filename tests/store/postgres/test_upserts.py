@@ -35,7 +35,7 @@ def all_at_once(write: Callable[[str], object], name: str) -> None:
 
 def test_many_who_limit_one_new_queue_at_once_make_one_row(store: Store, sql: Sql) -> None:
     for number in range(ROUNDS):
-        all_at_once(lambda name: store.limit(name, 3), f"q{number}")
+        all_at_once(lambda name: store.acts.limit(name, 3), f"q{number}")
     assert sql("SELECT count(*) AS rows, min(max_running) AS least FROM job_queues") == [{"rows": ROUNDS, "least": 3}]
 
 
@@ -45,7 +45,7 @@ def test_many_workers_that_start_at_once_with_new_limits_make_one_row_a_handler(
         limits = {name: RunningLimit(name, 2, None) for name in names}
         backwards = dict(reversed(limits.items()))
         orders = iter([limits, backwards] * (AT_ONCE // 2))
-        all_at_once(lambda _, orders=orders, names=names: store.publish_limits(next(orders), names), "")
+        all_at_once(lambda _, orders=orders, names=names: store.handlers.publish_limits(next(orders), names), "")
     assert sql("SELECT count(*) AS rows, min(max_running) AS least FROM job_handlers") == [
         {"rows": 2 * ROUNDS, "least": 2}
     ]

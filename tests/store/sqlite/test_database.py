@@ -79,7 +79,7 @@ def test_leaving_a_write_commits_it_and_an_exception_rolls_it_back(store: Store,
         with pytest.raises(error):
             insert_and_raise(error)
     assert sql("SELECT count(*) AS n FROM jobs") == [{"n": 1}]
-    assert store.insert(new_job(clock))[0] == 2
+    assert store.new_jobs.insert(new_job(clock))[0] == 2
 
 
 def test_a_read_sees_one_moment_whatever_is_committed_meanwhile(store: Store, enqueue: Enqueue) -> None:
@@ -97,7 +97,7 @@ def test_a_write_inside_a_write_of_the_same_thread_is_refused_instead_of_waiting
     store: Store, clock: ManualClock, enqueue: Enqueue
 ) -> None:
     with pytest.raises(RuntimeError, match="a write inside a write"), store.database.write():
-        store.insert(new_job(clock))
+        store.new_jobs.insert(new_job(clock))
     assert enqueue() == 1
 
 
@@ -128,19 +128,19 @@ def test_a_database_held_by_another_program_for_too_long_is_busy(
 ) -> None:
     sql("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseBusyError) as caught:
-        impatient.insert(new_job(clock))
+        impatient.new_jobs.insert(new_job(clock))
     assert str(caught.value) == (
         f"{database_path}: the database is busy: another writer has held it for 0.05 s; nothing was stored, try again"
     )
     assert (caught.value.path, caught.value.timeout) == (str(database_path), 0.05)
     sql("ROLLBACK")
-    assert impatient.insert(new_job(clock)) == (1, True)
+    assert impatient.new_jobs.insert(new_job(clock)) == (1, True)
 
 
 def test_reading_does_not_wait_for_a_writer(impatient: Store, sql: Sql) -> None:
     sql("BEGIN IMMEDIATE")
-    assert impatient.get(1) is None
-    assert impatient.peek() == (False, None)
+    assert impatient.reads.get(1) is None
+    assert impatient.claims.peek() == (False, None)
 
 
 def test_a_thread_that_writes_for_too_long_makes_the_others_say_so(impatient: Store, clock: ManualClock) -> None:
@@ -155,10 +155,10 @@ def test_a_thread_that_writes_for_too_long_makes_the_others_say_so(impatient: St
     writer.start()
     inside.wait(60)
     with pytest.raises(DatabaseBusyError):
-        impatient.insert(new_job(clock))
+        impatient.new_jobs.insert(new_job(clock))
     leave.set()
     writer.join()
-    assert impatient.insert(new_job(clock)) == (1, True)
+    assert impatient.new_jobs.insert(new_job(clock)) == (1, True)
 
 
 def test_threads_and_stores_that_write_at_once_all_get_their_turn(database_path: Path, clock: ManualClock) -> None:
@@ -167,14 +167,14 @@ def test_threads_and_stores_that_write_at_once_all_get_their_turn(database_path:
 
     def write(store: Store) -> None:
         for _ in range(25):
-            store.insert(new_job(clock))
+            store.new_jobs.insert(new_job(clock))
 
     threads = [threading.Thread(target=write, args=(store,)) for store in stores for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(job.id for job in stores[0].list_jobs(_all(), 1000)) == list(range(1, 201))
+    assert sorted(job.id for job in stores[0].reads.list_jobs(_all(), 1000)) == list(range(1, 201))
     for store in stores:
         store.close()
 
@@ -340,15 +340,15 @@ def test_a_full_disk_stores_nothing_and_the_same_store_goes_on_when_there_is_roo
     enqueue()
     limit_pages(store, 2)
     with pytest.raises(DiskFullError) as caught:
-        store.insert(new_job(clock, args=f'["{"x" * 100_000}"]'))
+        store.new_jobs.insert(new_job(clock, args=f'["{"x" * 100_000}"]'))
     assert str(caught.value) == (
         f"{database_path}: the disk is full (or a file-size limit is reached); nothing was stored"
     )
     with pytest.raises(DiskFullError):
-        store.insert_many(new_job(clock, args=f'["{"x" * 1000}"]') for _ in range(2000))
+        store.new_jobs.insert_many(new_job(clock, args=f'["{"x" * 1000}"]') for _ in range(2000))
     assert sql("SELECT id FROM jobs") == [{"id": 1}]
     limit_pages(store, 1_000_000)
-    assert store.insert(new_job(clock, args=f'["{"x" * 100_000}"]')) == (2, True)
+    assert store.new_jobs.insert(new_job(clock, args=f'["{"x" * 100_000}"]')) == (2, True)
     assert sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
 
 

@@ -145,10 +145,10 @@ def test_a_process_that_is_stopped_inside_makes_the_others_wait_until_their_time
 def test_a_write_inside_a_write_of_the_same_thread_is_refused_and_the_outer_one_goes_on(store: Store) -> None:
     with store.database.write() as connection:
         with pytest.raises(RuntimeError, match="would wait for itself for ever"):
-            store.heartbeat(1, 30)
+            store.workers.heartbeat(1, 30)
         connection.exec_driver_sql("INSERT INTO jobs(handler) VALUES ('mail')")
-    assert store.get(1) is not None
-    assert store.heartbeat(1, 30) is False
+    assert store.reads.get(1) is not None
+    assert store.workers.heartbeat(1, 30) is False
 
 
 CONTEND = """
@@ -199,7 +199,7 @@ def test_four_processes_that_write_without_pause_get_like_shares_and_lose_nothin
 ) -> None:
     written, _ = contend(database_path, 4, 1)
     assert max(written) <= 3 * min(written), written
-    assert sum(each.counts[Status.PENDING] for each in store.statistics(5)) == sum(written)
+    assert sum(each.counts[Status.PENDING] for each in store.reads.statistics(5)) == sum(written)
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_many_commits_between_two_looks_are_one_change(watched: Watch, enqueue: 
 
 
 def test_what_is_only_read_or_rolled_back_is_no_news(watched: Watch, store: Store, sql: Sql) -> None:
-    store.peek()
+    store.claims.peek()
     sql("BEGIN IMMEDIATE")
     sql("INSERT INTO jobs(handler) VALUES ('mail')")
     sql("ROLLBACK")

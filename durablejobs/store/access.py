@@ -1,0 +1,48 @@
+"""A database that whoever comes first opens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clock import Clock
+from . import schema
+from .database import Database
+
+
+class Access:
+    """Transactions on one database, which is opened, and its schema checked, at the first of them.
+
+    Safe to use from many threads. `create` says whether a missing file may be created; otherwise opening it raises
+    `DatabaseNotFoundError`.
+    """
+
+    def __init__(self, database: Database, clock: Clock, create: bool) -> None:
+        self.database = database
+        self.clock = clock
+        self.is_open = False
+        """Whether the database was opened and found to be sound."""
+        self._create = create
+
+    def open(self) -> bool:
+        """Open the database and check its schema; return whether it was created now."""
+        if self.is_open:
+            return False
+        self.database.ensure_reachable(self._create)
+        created = schema.ensure_schema(self.database, self._create)
+        self.is_open = True
+        return created
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.database.close()
+        self.is_open = False
+
+    def read(self) -> Any:
+        """Yield a connection on one consistent snapshot."""
+        self.open()
+        return self.database.read()
+
+    def write(self) -> Any:
+        """Yield a connection in a transaction: leaving it commits, an exception rolls back."""
+        self.open()
+        return self.database.write()

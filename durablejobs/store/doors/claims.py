@@ -1,0 +1,157 @@
+"""A worker claims jobs, and keeps, ends and gives back what it has claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import Connection
+
+from ...clock import from_text, to_text
+from ...jobs import ClaimedJob, Notes
+from ...running_limits import NO_LIMITS, RunningLimit
+from .. import claims, endings, queue_rules, running_limits
+from ..access import Access
+from ..endings import Ending, Settlement
+from ..notes import write_notes
+from .door import Door
+
+if TYPE_CHECKING:  # imported where it is used: a command that enqueues one job has no use for it
+    from ..effects import JobTransaction
+
+
+class ClaimRequest(NamedTuple):
+    """What a worker asks for in one turn."""
+
+    worker_id: int
+    queues: tuple[str, ...]
+    """In strict order; empty: all queues together, by priority, then id."""
+    most: int
+    lease: float
+    """Seconds."""
+    quotas: tuple[int, ...] = ()
+    """How many from each queue at first; what one leaves over goes to the others, in order. Empty: strict order."""
+    handlers: claims.HandlerFilter | None = None
+    """None: the jobs of all handlers."""
+
+
+class Turn(NamedTuple):
+    """What one turn of a worker's loop brought."""
+
+    settlement: Settlement
+    claimed: list[ClaimedJob]
+
+
+class Claims(Door):
+    """What a worker asks for about jobs."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self._turn_of: dict[str, str] = {}
+
+    def turn(
+        self,
+        finished: Sequence[Ending],
+        *requests: ClaimRequest,
+        notes: Sequence[Notes] = (),
+        limits: Mapping[str, RunningLimit] = NO_LIMITS,
+    ) -> Turn:
+        """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync.
+
+        There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished,
+        `limits` those of the worker's handlers.
+        """
+        with self._write() as connection:
+            write_notes(connection, notes)
+            now = self._clock.now()
+            settlement = endings.settle(connection, requests[0].worker_id, finished)
+            claims.promote(connection, to_text(now))
+            rooms = queue_rules.rooms(connection, to_text(now))
+            places = running_limits.places(connection, limits)
+            claimed = [job for request in requests for job in self._claim(connection, request, now, rooms, places)]
+        return Turn(settlement, claimed)
+
+    def _claim(
+        self,
+        connection: Connection,
+        request: ClaimRequest,
+        now: datetime,
+        rooms: dict[str, int],
+        places: running_limits.Places | None,
+    ) -> list[ClaimedJob]:
+        """Claim what is requested, and take it from the rooms of the queues and from the places of the limits."""
+        now_text, lease = to_text(now), to_text(now + timedelta(seconds=request.lease))
+
+        def take(queues: Sequence[str], most: int) -> list[ClaimedJob]:
+            wanted = (connection, queues, most, request.worker_id, now_text, lease, request.handlers, rooms)
+            if places is None:
+                taken = claims.claim(*wanted)
+            else:
+                taken = running_limits.claim(*wanted, places, self._turn_of)
+            for job in taken if rooms else ():
+                if job.queue in rooms:
+                    rooms[job.queue] -= 1
+            return taken
+
+        if not request.queues:
+            return take(claims.pending_queues(connection), request.most) if request.most else []
+        claimed: list[ClaimedJob] = []
+        shares = [
+            *zip(request.queues, request.quotas, strict=False),
+            *((name, request.most) for name in request.queues),
+        ]
+        for queue, quota in shares:
+            wanted = min(quota, request.most - len(claimed))
+            if wanted > 0:
+                claimed += take([queue], wanted)
+        return claimed
+
+    def peek(self) -> tuple[bool, datetime | None]:
+        """Return whether a job is pending or due, and when the next scheduled one is due; takes no lock."""
+        with self._read() as connection:
+            has_work, next_due = claims.peek(connection, self._clock.now_text())
+        return has_work, _readable(next_due)
+
+    def settle(self, worker_id: int, finished: Sequence[Ending], notes: Sequence[Notes] = ()) -> Settlement:
+        """Write endings only."""
+        with self._write() as connection:
+            write_notes(connection, notes)
+            return endings.settle(connection, worker_id, finished)
+
+    def write_notes(self, notes: Sequence[Notes]) -> None:
+        """Write what running jobs have said; what is said of jobs that are not this worker's any more is dropped."""
+        with self._write() as connection:
+            write_notes(connection, notes)
+
+    def transaction(self, job: ClaimedJob, last_notes: Callable[[ClaimedJob], Sequence[Notes]]) -> JobTransaction:
+        """Return a transaction for the handler of this job; it commits with the job's ending and its last notes."""
+        from ..effects import JobTransaction
+
+        self._open()
+        return JobTransaction(self._database, job, self._clock, last_notes)
+
+    def release(self, claimed: Sequence[ClaimedJob], notes: Sequence[Notes] = ()) -> int:
+        """Give claimed jobs back, their attempt unspent."""
+        with self._write() as connection:
+            write_notes(connection, notes)
+            return claims.release(connection, claimed)
+
+    def release_unknown(self, worker_id: int, known: Set[int]) -> int:
+        """Give back what the rows say this worker has claimed and it does not know of."""
+        with self._write() as connection:
+            claimed = claims.claimed_by(connection, worker_id)
+            return claims.release(connection, [job for job in claimed if job.id not in known])
+
+    def asked_to_stop(self, worker_id: int) -> set[int]:
+        """Return the ids of the jobs that this worker has claimed and that are to be cancelled."""
+        with self._read() as connection:
+            return claims.asked_to_stop(connection, worker_id)
+
+
+def _readable(moment: str | None) -> datetime | None:
+    """Return the moment; None for one that only SQLite understands, such as the 30th of February: the poll finds it."""
+    try:
+        return from_text(moment) if moment else None
+    except ValueError:
+        return None

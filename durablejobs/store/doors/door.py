@@ -1,0 +1,16 @@
+"""What the doors have in common."""
+
+from __future__ import annotations
+
+from ..access import Access
+
+
+class Door:
+    """Transactions on one subject, for those who ask about it: each method is one, and calls statements."""
+
+    def __init__(self, access: Access) -> None:
+        self._open = access.open
+        self._read = access.read
+        self._write = access.write
+        self._database = access.database
+        self._clock = access.clock
