@@ -8,6 +8,7 @@ through the fixtures `database`, `store`, `jobs` and `timed_jobs`. A test in it 
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -35,6 +36,10 @@ from .clocks import ManualClock
 # A loaded machine is no reason to fail; fixtures that a test resets by itself are no danger.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+# A shell starts what runs in its background deaf to Control-C, and so would be every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 _STORE: Final = Path(__file__).parent / "store"
