@@ -5,8 +5,12 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+from typing import Final
 
 from .store.database import Watch
+
+FINEST_WAIT: Final = 0.001
+"""Seconds. The kernel's wait for descriptors counts whole milliseconds, rounded up: what is shorter is slept."""
 
 
 class Waker:
@@ -43,7 +47,11 @@ class Waker:
             left = until - time.monotonic()
             if left <= 0:
                 return
-            for key, _ in self._watching.select(min(left, self._watch.ask_again_in())):
+            pause = min(left, self._watch.ask_again_in())
+            if pause < FINEST_WAIT:
+                time.sleep(pause)
+                pause = 0.0
+            for key, _ in self._watching.select(pause):
                 if key.fileobj is self._bell:
                     self._rise()
                     return

@@ -104,6 +104,10 @@ class Database(Protocol):
         """Yield a connection on one consistent snapshot."""
         ...
 
+    def glance(self) -> AbstractContextManager[Connection]:
+        """Yield a connection for one statement, for those who look often."""
+        ...
+
     def write(self) -> AbstractContextManager[Connection]:
         """Yield a connection in a transaction: leaving it commits, an exception rolls back."""
         ...
@@ -130,6 +134,10 @@ class Database(Protocol):
 
     def for_threads(self, given: Any) -> Any:
         """Return what a verb in a thread takes for a connection that belongs to the running event loop, and others."""
+        ...
+
+    def make_log_room(self) -> None:
+        """Make what the database writes down first as long as it will become; in a write transaction, by who stays."""
         ...
 
     def lend(self) -> LentTransaction:

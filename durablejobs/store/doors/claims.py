@@ -109,7 +109,7 @@ class Claims(Door):
 
     def peek(self) -> tuple[bool, datetime | None]:
         """Return whether a job is pending or due, and when the next scheduled one is due; takes no lock."""
-        with self._read() as connection:
+        with self._glance() as connection:
             has_work, next_due = claims.peek(connection, self._clock.now_text())
         return has_work, _readable(next_due)
 

@@ -11,6 +11,7 @@ class Door:
     def __init__(self, access: Access) -> None:
         self._open = access.open
         self._read = access.read
+        self._glance = access.glance
         self._write = access.write
         self._database = access.database
         self._clock = access.clock

@@ -31,6 +31,7 @@ class Workers(Door):
         try:
             with self.presence() as presence, self._write() as connection:
                 freezing.refuse_if_moved(connection, self._database.location)
+                self._database.make_log_room()
                 if presence is not None:
                     taken = [vital.seat for vital in workers.vitals(connection) if vital.seat is not None]
                     seat = presence.take_seat(taken)

@@ -95,6 +95,8 @@ class PostgresDatabase:
             finally:
                 connection.close()
 
+    glance = read
+
     def write(self) -> WriteTransaction:
         """Return a transaction that writes: leaving it commits, an exception rolls back.
 
@@ -187,6 +189,9 @@ class PostgresDatabase:
     def back_up(self, target: Path, replace: bool, advance: Callable[[int, int], None]) -> None:  # noqa: ARG002
         """Refuse: the server has its own tools for that."""
         raise BackupError(str(target), "jobs in PostgreSQL are backed up with the server's tools, pg_dump for example")
+
+    def make_log_room(self) -> None:
+        """Nothing to do: a server looks after its log."""
 
     def fold_counts(self) -> None:
         """Add up the parts that transactions have written."""

@@ -45,6 +45,8 @@ from . import backup, inserts, pragmas
 from .driver_errors import primary_code, translate
 from .files import path_of, use_lock_file_of
 from .gate import Gate
+from .glances import Glances
+from .log_room import log_of, make_room
 from .watch import Watch
 from .writer import LentTransaction, Writer, WriteTransaction
 
@@ -52,9 +54,11 @@ OLDEST_SQLITE: Final = (3, 38, 0)
 """Built-in JSON functions; RETURNING came with 3.35, UPDATE FROM with 3.33."""
 _STATEMENTS_KEPT: Final = 256
 _CACHE_KIBIBYTES: Final = 8 * 1024
-_LOG_PAGES: Final = 4000
-"""Pages in the log after which it is copied into the file. A draining worker changes the same pages several times:
-with SQLite's 1,000 each would be copied at every second batch (measured: 5 % of a drain)."""
+_LOG_PAGES: Final = 1000
+"""Pages in the log after which it is copied into the file, and begun anew. A commit is faster as soon as the log grows
+no more: see `log_room`."""
+_LOG_BYTES: Final = _LOG_PAGES * (4096 + 24)
+"""What so many pages of the usual size take there, each with its header."""
 _LOG_KEPT_BYTES: Final = 64 * 1024 * 1024
 
 _abandoned: list[object] = []
@@ -137,6 +141,12 @@ class SqliteDatabase:
         with self.translated_errors(), self._engine.connect() as connection:
             yield connection
 
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """Yield a connection for one statement; it never waits for writers."""
+        with self.translated_errors(), self._glances.one() as connection:
+            yield connection
+
     def write(self) -> WriteTransaction:
         """Return a transaction of the writing connection: leaving it commits, an exception rolls back.
 
@@ -176,6 +186,10 @@ class SqliteDatabase:
     def for_threads(self, given: Any) -> Any:
         """Return the connection as it is: SQLite's own belong to no event loop."""
         return given
+
+    def make_log_room(self) -> None:
+        """Make the log as long as it will become; for who will write often, in his write transaction."""
+        make_room(log_of(self.path), _LOG_BYTES)
 
     def lend(self) -> LentTransaction:
         """Return a transaction of the connection that is lent to handlers. Raises what `write` raises."""
@@ -219,7 +233,7 @@ class SqliteDatabase:
     def watch_work(self) -> Watch:
         """Return a watch on commits by other connections, of this process and of others."""
         with self.translated_errors():
-            return Watch(self._connect, Path(os.path.realpath(self.path) + "-wal"))
+            return Watch(self._connect, log_of(self.path))
 
     watch_endings = watch_work
 
@@ -248,12 +262,13 @@ class SqliteDatabase:
         """Close every connection of this process."""
         self._writer.close()
         self._handlers_writer.close()
+        self._glances.close()
         self._engine.dispose()
         self._gate.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child: start with no connection, and never close the parent's."""
-        _abandoned.extend((self._engine, self._writer, self._handlers_writer))
+        _abandoned.extend((self._engine, self._writer, self._handlers_writer, self._glances))
         self._set_up()
 
     def _set_up(self) -> None:
@@ -261,6 +276,7 @@ class SqliteDatabase:
         self._gate = Gate(self._use_lock_file)
         self._writer = self._new_writer()
         self._handlers_writer = self._new_writer()
+        self._glances = Glances(self._engine.connect)
 
     def _new_writer(self) -> Writer:
         return Writer(self._engine.connect, self.location, self.config.busy_timeout, self._gate, self.check_identity)

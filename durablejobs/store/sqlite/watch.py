@@ -17,6 +17,9 @@ from typing import Final
 
 ASK_EVERY: Final = 0.004
 """Seconds between two questions where nothing reports writes."""
+_ASK_FIRST: Final = 0.0001
+"""Seconds after a report: the commit becomes visible when it is synced, in 0.1 ms or in 10, and ever longer pauses
+lose a part of that time and no more."""
 _IN_MODIFY: Final = 0x2
 
 
@@ -54,7 +57,7 @@ class Watch:
         assert self.descriptor is not None
         os.read(self.descriptor, 4096)
         self._asks_until = time.monotonic() + 2.0
-        self._ask_in = 0.0002
+        self._ask_in = _ASK_FIRST
 
     def ask_again_in(self) -> float:
         """Return the seconds after which to ask again though nothing is reported."""
@@ -62,7 +65,7 @@ class Watch:
             return ASK_EVERY
         if time.monotonic() > self._asks_until:
             return 3600.0
-        self._ask_in = min(1.5 * self._ask_in, ASK_EVERY)
+        self._ask_in = min(1.25 * self._ask_in, ASK_EVERY)
         return self._ask_in
 
     def close(self) -> None:
