@@ -41,9 +41,9 @@ class MomentWriter:
         second, microsecond = divmod(microseconds, 1_000_000)
         known, text = self._second
         if second != known:
-            text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+            text = time.strftime("%Y-%m-%d %H:%M:%S.", time.gmtime(second))
             self._second = second, text
-        return f"{text}.{microsecond:06d}"
+        return f"{text}{microsecond:06d}"
 
 
 class SystemClock:

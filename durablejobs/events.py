@@ -72,9 +72,9 @@ class Listeners:
             raise ConfigurationError("event", f"a listener is a plain function of the event, not {listener!r}")
         self._by_name[name] = (*self._by_name.get(name, ()), listener)
 
-    def want(self, *names: EventName) -> bool:
-        """Whether anybody listens to one of these."""
-        return any(name in self._by_name for name in names)
+    def want(self, name: EventName) -> bool:
+        """Whether anybody listens to it."""
+        return name in self._by_name
 
     def tell(self, name: EventName, at: datetime, **facts: Any) -> None:
         """Tell those who want it; what they raise is logged and goes no further."""

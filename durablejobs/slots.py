@@ -124,14 +124,15 @@ class ThreadSlots(Ledger):
                 thread.join(max(0.0, until - time.monotonic()))
 
     def _serve(self, slot: int) -> None:
-        run, mark = self._runners[slot].run, self._mark
+        run, mark, now_text = self._runners[slot].run, self._mark, self._clock.now_text
         while (job := self._ready.get()) is not None:
             self._running[slot] = job
             mark(slot, job.id)
-            started_at = self._clock.now_text()
+            started_at = now_text()
             outcome = run(job) if job.id not in self._cancellations else CANCELLED
-            ended_at = self._clock.now_text()
-            started_at = min(started_at, ended_at)  # somebody may have set the clock back meanwhile
+            ended_at = now_text()
+            if started_at > ended_at:  # somebody has set the clock back meanwhile
+                started_at = ended_at
             mark(slot, 0)
             self._running[slot] = None
             if outcome is not None:
