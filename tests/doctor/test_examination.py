@@ -277,7 +277,8 @@ def test_a_file_that_is_no_database_is_a_finding(database_path: Path) -> None:
 def test_a_database_without_a_queue_is_a_finding_with_the_way_out(database_path: Path) -> None:
     with closing(sqlite3.connect(database_path)) as other:
         other.execute("CREATE TABLE theirs(a)")
-    assert "durablejobs migrate" in only(DurableJobs(database_path, create=False), "schema").what
+    with closing(DurableJobs(database_path, create=False)) as jobs:
+        assert "durablejobs migrate" in only(jobs, "schema").what
 
 
 def test_looking_changes_nothing(jobs: DurableJobs, database_path: Path) -> None:
@@ -289,9 +290,9 @@ def test_looking_changes_nothing(jobs: DurableJobs, database_path: Path) -> None
 
 
 def test_less_than_full_synchronous_is_a_finding(database_path: Path) -> None:
-    jobs = DurableJobs(database_path, database_config=DatabaseConfig(synchronous="NORMAL"))
-    jobs.open()
-    assert only(jobs, "synchronous").level is Level.WRONG
+    with closing(DurableJobs(database_path, database_config=DatabaseConfig(synchronous="NORMAL"))) as jobs:
+        jobs.open()
+        assert only(jobs, "synchronous").level is Level.WRONG
 
 
 def test_a_damaged_file_is_found_when_looking_deep(jobs: DurableJobs, database_path: Path) -> None:
