@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .app import DurableJobs, Handler
+    from .app import DurableJobs
     from .backoff import Backoff
-    from .client import EnqueueOptions
     from .clock import Clock
     from .config import FOREVER, DatabaseConfig, JobDefaults, Retention, WorkerConfig
     from .current import CurrentJob, current_job
+    from .enqueue_options import EnqueueOptions
     from .errors import (
         ArgumentsError,
         BackupError,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from .events import Event
+    from .handler import Handler
     from .jobs import EnqueuedBatch, Job, JobError, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
     from .outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry, Snooze
     from .report import WorkerReport
@@ -56,12 +57,12 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 _HOMES = {
-    "app": ("DurableJobs", "Handler"),
+    "app": ("DurableJobs",),
     "backoff": ("Backoff",),
-    "client": ("EnqueueOptions",),
     "clock": ("Clock",),
     "config": ("FOREVER", "DatabaseConfig", "JobDefaults", "Retention", "WorkerConfig"),
     "current": ("CurrentJob", "current_job"),
+    "enqueue_options": ("EnqueueOptions",),
     "errors": (
         "ArgumentsError",
         "BackupError",
@@ -92,6 +93,7 @@ _HOMES = {
         "WaitTimeoutError",
     ),
     "events": ("Event",),
+    "handler": ("Handler",),
     "jobs": (
         "EnqueuedBatch",
         "Job",

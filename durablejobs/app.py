@@ -7,26 +7,26 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from weakref import WeakSet
 
 from .backoff import BackoffRule
 from .bridge import in_thread
-from .client import Client, EnqueueOptions
+from .client import Client
 from .clock import Clock
 from .config import DatabaseConfig, JobDefaults, WorkerConfig, checked_options
 from .current import Workplace
+from .enqueue_options import EnqueueOptions
 from .errors import ChildStartError, ConfigurationError, RegistrationError
 from .events import EventName, Listener, Listeners
+from .handler import Handler
 from .jobs import EnqueuedBatch, Job, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
 from .middleware import Middleware
 from .reading import Reader
 from .registry import (
     ExceptionTypes,
-    HandlerDefinition,
     HandlerOptions,
     Mode,
     Registry,
@@ -135,11 +135,11 @@ class DurableJobs:
         """
         module = module_name(sys._getframe(1))
         if callable(name):
-            return Handler(self, self._registry.register(None, name, HandlerOptions(), module))
+            return Handler(self.client, self._registry.register(None, name, HandlerOptions(), module))
         chosen = HandlerOptions(**checked_options(HandlerOptions, options))
 
         def decorate(function: Callable[P, R]) -> Handler[P, R]:
-            return Handler(self, self._registry.register(name, function, chosen, module))
+            return Handler(self.client, self._registry.register(name, function, chosen, module))
 
         return decorate
 
@@ -400,48 +400,3 @@ def _executor_in_child(order: ChildOrder, journal: Journal) -> Executor:
         f"importing {' and '.join(order.modules)} in a child process does not register {', '.join(sorted(missing))}; "
         f"do that at the top level of a module"
     )
-
-
-class Handler(Generic[P, R]):
-    """A registered function: calling it stays a plain call, `.enqueue` stores a job that calls it."""
-
-    def __init__(self, app: DurableJobs, definition: HandlerDefinition, options: EnqueueOptions | None = None) -> None:
-        self._app = app
-        self._definition = definition
-        self._options = options
-        self.__name__ = definition.name
-        self.__doc__ = definition.function.__doc__
-        self.__wrapped__: Callable[P, R] = definition.function
-
-    @property
-    def name(self) -> str:
-        """The name its jobs carry."""
-        return self._definition.name
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.__wrapped__(*args, **kwargs)
-
-    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Store a job that calls this handler; when it returns, the job is on disk. See `Client.enqueue`."""
-        return self._client().enqueue(self.name, *args, **kwargs)
-
-    def enqueue_many(self, items: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> EnqueuedBatch:
-        """Store one job for each item, a list or tuple of args or a dict of kwargs, in one transaction."""
-        return self._client().enqueue_many(self.name, items)
-
-    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Store a job that calls this handler, from an event loop. See `Client.aenqueue`."""
-        return await self._client().aenqueue(self.name, *args, **kwargs)
-
-    aenqueue_many = in_thread(enqueue_many)
-
-    def using(self, **options: Any) -> Self:
-        """Return the same handler with call-time options: see `EnqueueOptions`."""
-        changed = replace(self._options or EnqueueOptions(), **checked_options(EnqueueOptions, options))
-        return type(self)(self._app, self._definition, changed)
-
-    def _client(self) -> Client:
-        return self._app.client(self._options)
-
-    def __repr__(self) -> str:
-        return f"<Handler {self.name}>"

@@ -9,6 +9,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from .backoff import LONGEST_DELAY, Backoff, BackoffRule
@@ -64,6 +65,18 @@ def checked_unique_key(value: object) -> str:
     if isinstance(value, str) and 1 <= len(value) <= 500 and value.isprintable():
         return value
     raise ConfigurationError("unique_key", f"must be 1-500 printable characters, not {str(value)[:60]!r}")
+
+
+def checked_moment(value: object, what: str) -> datetime:
+    """Return a moment, in UTC: a datetime that says its time zone."""
+    if not isinstance(value, datetime):
+        raise ConfigurationError(what, f"must be a datetime, not {value!r}")
+    if value.utcoffset() is None:
+        raise ConfigurationError(what, f"{value} has no time zone; write for example {value.replace(tzinfo=UTC)!r}")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(what, f"{value} is outside of the years 1 to 9999 in UTC") from None
 
 
 def parsed_job_id(value: object) -> int | None:

@@ -17,8 +17,8 @@ from durablejobs import (
     Retention,
     WorkerConfig,
 )
-from durablejobs.client import EnqueueOptions
 from durablejobs.config import DAY, checked_name, checked_options, checked_unique_key, parsed_job_id
+from durablejobs.enqueue_options import EnqueueOptions
 
 
 @pytest.mark.parametrize(

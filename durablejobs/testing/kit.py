@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from ..app import DurableJobs, Handler
+from ..app import DurableJobs
 from ..config import FOREVER, Retention, WorkerConfig, checked_options
 from ..current import current_job
+from ..handler import Handler
 from ..jobs import Job, JobFilter
 from ..outcomes import Errored, Failure, GaveUp
 from ..statuses import Status
