@@ -1,4 +1,4 @@
-"""The worker: a loop that settles, promotes and claims in one transaction a turn, and runs the jobs in its lanes."""
+"""The worker: a loop of turns, with maintenance and sleep between them, from its registration to its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final
 
 from .children import ChildProgram
@@ -25,7 +24,7 @@ from .events import Listeners
 from .executor import Executor
 from .heartbeat import Heartbeat
 from .isolation import Isolation
-from .jobs import ClaimedJob, Notes, Wish
+from .jobs import Wish
 from .journal import Journal
 from .kept_log import kept_log
 from .lane_builder import LaneBuilder, lane_sizes
@@ -36,8 +35,8 @@ from .report import EndingListener, Reporter, WorkerReport
 from .resources import Resources
 from .signals import stop_on_signals
 from .store import Store
-from .store.endings import Ending, Settlement
 from .store.workers import Registration
+from .turns import STALE_AFTER, Turns
 from .version import __version__
 from .waker import Waker
 from .watchdog import Watchdog
@@ -46,8 +45,6 @@ log = logging.getLogger("durablejobs.worker")
 
 RESCUE_EVERY: Final = 0.5
 """Seconds between two looks for dead workers, whose jobs run again within 2 s, and for jobs that are to stop."""
-STALE_AFTER: Final = 0.1
-"""Jobs claimed ahead are a few hundredths of a second of work: what waits longer than this is given back for others."""
 _LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries while the database reports errors, at most."""
 
@@ -80,12 +77,6 @@ class Worker:
         self._stop_requests = 0
         self._failure: DurableJobsError | None = None
         self._waker: Waker | None = None
-        self._unsettled: list[Ending] = []
-        self._last_notes: list[Notes] = []
-        """Of the runs whose endings are not settled."""
-        self._claimed_ids: set[int] = set()
-        self._must_reconcile = False
-        self._next_due: datetime | None = None
         self._wish: Wish | None = None
 
     def stop(self) -> None:
@@ -124,8 +115,7 @@ class Worker:
         """
         self._store.open()
         self._store.handlers.publish_redactions(self._executor.redactions())
-        self._limits = self._executor.running_limits()
-        self._store.handlers.publish_limits(self._limits, self._executor.handler_names())
+        self._store.handlers.publish_limits(self._executor.running_limits(), self._executor.handler_names())
         self._start()
         try:
             self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there
@@ -133,7 +123,7 @@ class Worker:
             stops = stop_on_signals(self.drain if is_supervised else self.stop)
             with stops, kept_log(self._executor.log_keepers):
                 while not self._is_done():
-                    self._persist(self._turn)
+                    self._persist(self._turns.take)
                     self._maintain()
                     self._wait()
                 self._drain()
@@ -146,8 +136,26 @@ class Worker:
     # Beginning and end
 
     def _start(self) -> None:
-        config = self._config
         self._worker_id, self._seat = self._store.workers.register(self._describe)
+        self._build()
+        self._lanes.start()
+        self._watchdog.start()
+        self._heartbeat.start()
+        log.info(
+            "worker %s started: database %s, queues %s, concurrency %d",
+            self._name(),
+            self._store.location,
+            self._queues,
+            self._config.concurrency,
+        )
+        for finding in examine_surroundings(self._store):
+            log.log(finding.severity, "%s. %s `durablejobs doctor` says more", finding.what, finding.remedy)
+        self._reporter.note_worker("worker_started", self._name())
+        self._maintain()
+
+    def _build(self) -> None:
+        """Make the parts of a registered worker; none of them runs yet."""
+        config = self._config
         self._watch = self._store.watch_work()
         self._waker = Waker(self._watch)
         self._watchdog = Watchdog(self._clock, self._reporter.note_stuck)
@@ -165,6 +173,17 @@ class Worker:
         self._resources = Resources(self._lanes.await_on_loop)
         self._executor.resources = self._resources.values
         self._isolation = Isolation(config.max_crashes, lambda job: self._lanes.mode_of(job) is Mode.PROCESS)
+        self._turns = Turns(
+            self._store,
+            self._worker_id,
+            config,
+            self._executor,
+            self._lanes,
+            self._isolation,
+            self._journal,
+            self._reporter,
+            self._persist,
+        )
         self._heartbeat = Heartbeat(
             self._store.workers, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck
         )
@@ -173,20 +192,6 @@ class Worker:
         path = self._store.database.path
         self._log_alarm = LogAlarm(str(path), self._clock) if path is not None else None
         self._next_rescue = self._clock.monotonic()
-        self._lanes.start()
-        self._watchdog.start()
-        self._heartbeat.start()
-        log.info(
-            "worker %s started: database %s, queues %s, concurrency %d",
-            self._name(),
-            self._store.location,
-            self._queues,
-            config.concurrency,
-        )
-        for finding in examine_surroundings(self._store):
-            log.log(finding.severity, "%s. %s `durablejobs doctor` says more", finding.what, finding.remedy)
-        self._reporter.note_worker("worker_started", self._name())
-        self._maintain()
 
     def _name(self) -> str:
         return self._config.name or f"{socket.gethostname()}:{os.getpid()}"
@@ -207,28 +212,22 @@ class Worker:
 
     def _drain(self) -> None:
         """Give back what has not begun, let the rest finish within the grace period, settle it."""
-        self._give_back(self._lanes.take_unstarted() + self._isolation.take_waiting())
+        self._turns.give_back_unstarted()
         if self._lanes.in_flight:
             log.info("stopping: %d running jobs may take %g s to finish", self._lanes.in_flight, self._config.grace)
         until = self._clock.monotonic() + self._config.grace
         while self._lanes.in_flight and self._clock.monotonic() < until and self._stop_requests < 2:
             self._sleep(min(max(0.0, until - self._clock.monotonic()), RESCUE_EVERY))
-            self._persist(self._settle)
-            self._give_back(self._lanes.take_unstarted())
-            self._persist(self._stop_cancelled)
-        self._persist(self._settle)
+            self._persist(self._turns.settle)
+            self._turns.give_back(self._lanes.take_unstarted())
+            self._persist(self._turns.stop_cancelled)
+        self._persist(self._turns.settle)
         unfinished = self._lanes.running()
         if unfinished:
             log.warning("stopped: %d running jobs are given back and will run again", len(unfinished))
             self._reporter.report.given_back = len(unfinished)
             self._lanes.stop()  # first: what can be stopped does not run beside its next attempt
-            self._give_back(unfinished)
-
-    def _give_back(self, claimed: list[ClaimedJob]) -> None:
-        if claimed:
-            notes = self._journal.take(claimed)
-            self._persist(lambda: self._store.claims.release(claimed, notes))
-            self._forget({job.id for job in claimed})
+            self._turns.give_back(unfinished)
 
     def _end(self) -> None:
         self._resources.take_down()
@@ -240,8 +239,8 @@ class Worker:
             self._waker.close()
         self._watch.close()
         self._reporter.flush()
-        if self._claimed_ids:  # the register says whose they are, for those who rescue them
-            log.warning("%d claimed jobs are left for other workers to rescue", len(self._claimed_ids))
+        if self._turns.claimed_ids:  # the register says whose they are, for those who rescue them
+            log.warning("%d claimed jobs are left for other workers to rescue", len(self._turns.claimed_ids))
         else:
             self._sign_off()
         self._reporter.note_worker("worker_stopped", self._name())
@@ -249,8 +248,8 @@ class Worker:
 
     def _sign_off(self) -> None:
         try:
-            if self._must_reconcile:  # a commit whose outcome is unknown may have claimed what nobody would rescue soon
-                self._store.claims.release_unknown(self._worker_id, self._claimed_ids)
+            if self._turns.must_reconcile:  # a commit may have claimed, unknown to us, what nobody would rescue soon
+                self._turns.reconcile()
             self._store.workers.unregister(self._worker_id)
         except DatabaseError as error:
             log.warning("could not sign off: %s", error)  # others see the free seat and clean up
@@ -258,79 +257,14 @@ class Worker:
         if self._seat is not None and not self._lanes.running():
             self._seat.leave()
 
-    # One turn
-
     def _is_done(self) -> bool:
         if self._stop_requests:
             return True
-        if self._lanes.unfinished or self._isolation.is_active or self._unsettled:
+        if self._turns.has_jobs:
             return False
         if self._config.max_jobs is not None and self._reporter.report.runs >= self._config.max_jobs:
             return True
         return self._config.burst and self._lanes.is_drained
-
-    def _turn(self) -> None:
-        """Settle, promote, claim; hand over what was claimed."""
-        self._store.check_identity()
-        if self._must_reconcile:
-            self._store.claims.release_unknown(self._worker_id, self._claimed_ids)
-            self._must_reconcile = False
-        self._give_back(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
-        self._take_finished()
-        requests = self._lanes.requests(self._worker_id, self._config.lease, self._most_wanted())
-        wanted = sum(request.most for request in requests)
-        if not self._unsettled and not self._is_worth_a_claim(wanted):
-            return
-        turn = self._store.claims.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
-        self._conclude(turn.settlement)
-        self._lanes.note_claimed(requests, turn.claimed)
-        self._accept(turn.claimed)
-
-    def _is_worth_a_claim(self, wanted: int) -> bool:
-        if not wanted:
-            return False
-        has_work, self._next_due = self._store.claims.peek()
-        if not has_work:
-            self._lanes.note_empty()
-        return has_work
-
-    def _most_wanted(self) -> int:
-        """How many jobs to claim now at most, whatever room there is."""
-        if self._isolation.is_active or self._is_quiet:
-            return 0
-        if self._config.max_jobs is None:
-            return self._lanes.room()
-        begun = self._reporter.report.runs + len(self._unsettled) + self._lanes.unfinished
-        return max(0, self._config.max_jobs - begun)
-
-    def _accept(self, claimed: list[ClaimedJob]) -> None:
-        """Hand over to the lanes what was claimed."""
-        self._claimed_ids.update(job.id for job in claimed)
-        self._lanes.submit(self._isolation.hold_back(claimed))
-        if not self._lanes.in_flight:
-            self._lanes.submit(self._isolation.next_alone())
-
-    def _take_finished(self) -> None:
-        finished = self._lanes.take_finished()
-        self._unsettled += finished
-        self._last_notes += self._journal.take(ending.job for ending in finished)
-
-    def _settle(self) -> None:
-        self._take_finished()
-        if self._unsettled:
-            self._conclude(self._store.claims.settle(self._worker_id, self._unsettled, self._last_notes))
-
-    def _conclude(self, settlement: Settlement) -> None:
-        """Report and forget what has been settled."""
-        endings, self._unsettled, self._last_notes = self._unsettled, [], []
-        self._forget({ending.job.id for ending in endings})
-        self._reporter.note(endings, settlement)
-
-    def _forget(self, job_ids: set[int]) -> None:
-        """These jobs are not ours any more."""
-        self._claimed_ids -= job_ids
-        self._executor.cancellations -= job_ids
-        self._isolation.ended(job_ids)
 
     def _persist(self, act: Callable[[], object]) -> None:
         """Do it, and do it again while the database reports errors: what has been run is kept until it is stored.
@@ -347,7 +281,7 @@ class Worker:
             except DatabaseReplacedError:
                 raise
             except DatabaseError as error:
-                self._must_reconcile = True
+                self._turns.must_reconcile = True
                 if isinstance(error, CommitUnknownError):
                     log.warning("%s; looking again", error)
                 if isinstance(error, DatabaseUnreachableError) and not self._stop_requests:
@@ -369,7 +303,7 @@ class Worker:
             self._log_alarm.look()
         try:
             self._heed()
-            self._stop_cancelled()
+            self._turns.stop_cancelled()
             self._reporter.note_rescued(self._rescuer.run())
             if self._pruner.run():
                 self._next_rescue = self._clock.monotonic()  # there may be more: go on in the next turn
@@ -382,27 +316,15 @@ class Worker:
 
     def _heed(self) -> None:
         """Do what a person has asked this worker to do, by `durablejobs workers`."""
-        was_quiet, self._wish = self._is_quiet, self._store.workers.asked_to(self._worker_id, self._wish)
+        was_quiet, self._wish = self._turns.is_quiet, self._store.workers.asked_to(self._worker_id, self._wish)
+        self._turns.is_quiet = self._wish == "quiet"
         if self._wish == "stop" and not self._stop_requests:
             log.info("somebody has asked this worker to stop")
             self.drain()
-        if self._is_quiet != was_quiet:
-            log.info("somebody has asked this worker to %s", "begin nothing more" if self._is_quiet else "go on")
-            if self._is_quiet:
-                self._give_back(self._lanes.take_unstarted() + self._isolation.take_waiting())
-
-    @property
-    def _is_quiet(self) -> bool:
-        return self._wish == "quiet"
-
-    def _stop_cancelled(self) -> None:
-        """Tell the lanes which of their jobs somebody has asked to stop."""
-        if not self._lanes.in_flight:
-            return
-        asked = self._claimed_ids & self._store.claims.asked_to_stop(self._worker_id)
-        if asked:
-            self._executor.cancellations |= asked
-            self._lanes.cancel(asked)
+        if self._turns.is_quiet != was_quiet:
+            log.info("somebody has asked this worker to %s", "begin nothing more" if self._turns.is_quiet else "go on")
+            if self._turns.is_quiet:
+                self._turns.give_back_unstarted()
 
     def _register_again(self) -> None:
         seat = self._seat.number if self._seat is not None else None
@@ -423,14 +345,14 @@ class Worker:
             self._waker.sleep(self._pause())
 
     def _may_claim_more(self) -> bool:
-        return self._most_wanted() > 0 and self._lanes.is_worth_a_claim()
+        return self._turns.most_wanted() > 0 and self._lanes.is_worth_a_claim()
 
     def _pause(self) -> float:
         """Seconds until something is due by the clock."""
         pause = min(self._config.interval, STALE_AFTER if self._lanes.waiting else RESCUE_EVERY)
         pause = min(pause, self._next_rescue - self._clock.monotonic())
         if (
-            self._next_due is not None and self._most_wanted() and self._lanes.room()
+            self._turns.next_due is not None and self._turns.most_wanted() and self._lanes.room()
         ):  # else it would be over at once, again and again
-            pause = min(pause, (self._next_due - self._clock.now()).total_seconds())
+            pause = min(pause, (self._turns.next_due - self._clock.now()).total_seconds())
         return max(0.0, pause)

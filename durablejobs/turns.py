@@ -1,0 +1,158 @@
+"""A worker's turns: what has ended is settled, what is due is claimed and handed to the lanes.
+
+Between them the worker holds jobs: those that it has claimed, and endings that are not settled yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from .config import WorkerConfig
+from .executor import Executor
+from .isolation import Isolation
+from .jobs import ClaimedJob, Notes
+from .journal import Journal
+from .lanes import Lanes
+from .report import Reporter
+from .store import Store
+from .store.endings import Ending, Settlement
+
+STALE_AFTER: Final = 0.1
+"""Jobs claimed ahead are a few hundredths of a second of work: what waits longer than this is given back for others."""
+
+
+class Turns:
+    """What a registered worker holds, and its transactions about that.
+
+    `persist` does something again and again while the database reports errors.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker_id: int,
+        config: WorkerConfig,
+        executor: Executor,
+        lanes: Lanes,
+        isolation: Isolation,
+        journal: Journal,
+        reporter: Reporter,
+        persist: Callable[[Callable[[], object]], None],
+    ) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._config = config
+        self._executor = executor
+        self._lanes = lanes
+        self._isolation = isolation
+        self._journal = journal
+        self._reporter = reporter
+        self._persist = persist
+        self._clock = store.clock
+        self._limits = executor.running_limits()
+        self._unsettled: list[Ending] = []
+        self._last_notes: list[Notes] = []
+        """Of the runs whose endings are not settled."""
+        self.claimed_ids: set[int] = set()
+        """The jobs that this worker knows to be its own."""
+        self.is_quiet = False
+        """Whether it begins nothing more, though it goes on."""
+        self.must_reconcile = False
+        """Whether a commit of unknown outcome may have claimed what this worker does not know of."""
+        self.next_due: datetime | None = None
+        """When the next scheduled job is due, as far as the last look could tell."""
+
+    def take(self) -> None:
+        """Settle, promote, claim; hand over what was claimed."""
+        self._store.check_identity()
+        if self.must_reconcile:
+            self.reconcile()
+        self.give_back(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
+        self._take_finished()
+        requests = self._lanes.requests(self._worker_id, self._config.lease, self.most_wanted())
+        wanted = sum(request.most for request in requests)
+        if not self._unsettled and not self._is_worth_a_claim(wanted):
+            return
+        turn = self._store.claims.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
+        self._conclude(turn.settlement)
+        self._lanes.note_claimed(requests, turn.claimed)
+        self._accept(turn.claimed)
+
+    def _is_worth_a_claim(self, wanted: int) -> bool:
+        if not wanted:
+            return False
+        has_work, self.next_due = self._store.claims.peek()
+        if not has_work:
+            self._lanes.note_empty()
+        return has_work
+
+    def most_wanted(self) -> int:
+        """How many jobs to claim now at most, whatever room there is."""
+        if self._isolation.is_active or self.is_quiet:
+            return 0
+        if self._config.max_jobs is None:
+            return self._lanes.room()
+        begun = self._reporter.report.runs + len(self._unsettled) + self._lanes.unfinished
+        return max(0, self._config.max_jobs - begun)
+
+    def _accept(self, claimed: list[ClaimedJob]) -> None:
+        """Hand over to the lanes what was claimed."""
+        self.claimed_ids.update(job.id for job in claimed)
+        self._lanes.submit(self._isolation.hold_back(claimed))
+        if not self._lanes.in_flight:
+            self._lanes.submit(self._isolation.next_alone())
+
+    def _take_finished(self) -> None:
+        finished = self._lanes.take_finished()
+        self._unsettled += finished
+        self._last_notes += self._journal.take(ending.job for ending in finished)
+
+    def settle(self) -> None:
+        """Settle what has ended, and claim nothing."""
+        self._take_finished()
+        if self._unsettled:
+            self._conclude(self._store.claims.settle(self._worker_id, self._unsettled, self._last_notes))
+
+    def _conclude(self, settlement: Settlement) -> None:
+        """Report and forget what has been settled."""
+        endings, self._unsettled, self._last_notes = self._unsettled, [], []
+        self._forget({ending.job.id for ending in endings})
+        self._reporter.note(endings, settlement)
+
+    def _forget(self, job_ids: set[int]) -> None:
+        """These jobs are not ours any more."""
+        self.claimed_ids -= job_ids
+        self._executor.cancellations -= job_ids
+        self._isolation.ended(job_ids)
+
+    def give_back_unstarted(self) -> None:
+        """Give back what has not begun."""
+        self.give_back(self._lanes.take_unstarted() + self._isolation.take_waiting())
+
+    def give_back(self, claimed: list[ClaimedJob]) -> None:
+        """Give claimed jobs back, their attempts unspent."""
+        if claimed:
+            notes = self._journal.take(claimed)
+            self._persist(lambda: self._store.claims.release(claimed, notes))
+            self._forget({job.id for job in claimed})
+
+    def reconcile(self) -> None:
+        """Give back what a commit of unknown outcome has claimed for this worker without its knowing."""
+        self._store.claims.release_unknown(self._worker_id, self.claimed_ids)
+        self.must_reconcile = False
+
+    def stop_cancelled(self) -> None:
+        """Tell the lanes which of their jobs somebody has asked to stop."""
+        if not self._lanes.in_flight:
+            return
+        asked = self.claimed_ids & self._store.claims.asked_to_stop(self._worker_id)
+        if asked:
+            self._executor.cancellations |= asked
+            self._lanes.cancel(asked)
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether jobs are waiting here, running, or not settled."""
+        return bool(self._lanes.unfinished or self._isolation.is_active or self._unsettled)
