@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..clock import from_text
 from ..errors import MoveError
-from . import claims, copying, freezing
+from . import copying, freezing, held_jobs
 from .copying import TABLES, Row
 from .freezing import Move
 from .store import Store
@@ -112,7 +112,7 @@ class QueueMove:
         """Return how many jobs of the source still run with a living worker; nothing new is started."""
         living = {worker.id for worker in self.living_workers()}
         with self._source.database.read() as connection:
-            return sum(len(claims.claimed_by(connection, worker_id)) for worker_id in living)
+            return sum(len(held_jobs.claimed_by(connection, worker_id)) for worker_id in living)
 
     def count(self) -> int:
         """Return how many rows there are to copy in all, what has been copied before included."""

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 
 from durablejobs import DurableJobs, JobFilter
 from durablejobs.statuses import Status
-from durablejobs.store import Store, claims, endings, queue_rules, rescues, running_limits, unique
+from durablejobs.store import Store, claims, endings, held_jobs, queue_rules, rescues, running_limits, unique
 
 from ..clocks import START, ManualClock
 
@@ -48,9 +48,9 @@ HOT: dict[str, tuple[str, Expected]] = {
     "whether limited jobs wait": (running_limits.ARE_WAITING.sql, Expected(("ix_jobs_places",))),
     "claim of chosen jobs": (running_limits.claim_chosen_statement(8).sql, Expected((PRIMARY_KEY,))),
     "running jobs of a queue": (queue_rules.RUNNING.sql, Expected(("ix_jobs_running",))),
-    "extend": (claims.EXTEND.sql, Expected(("ix_jobs_running",))),
-    "release": (claims.RELEASE.sql, Expected((PRIMARY_KEY,))),
-    "claimed by": (claims.CLAIMED_BY.sql, Expected(("ix_jobs_running",))),
+    "extend": (held_jobs.EXTEND.sql, Expected(("ix_jobs_running",))),
+    "release": (held_jobs.RELEASE.sql, Expected((PRIMARY_KEY,))),
+    "claimed by": (held_jobs.CLAIMED_BY.sql, Expected(("ix_jobs_running",))),
     "succeed one": (endings.succeed_statement(1), Expected((PRIMARY_KEY,))),
     "succeed many": (endings.succeed_statement(64), Expected((PRIMARY_KEY,))),
     "succeed most": (endings.succeed_statement(256), Expected((PRIMARY_KEY,))),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from ...clock import from_text, to_text
 from ...jobs import ClaimedJob, Notes
 from ...running_limits import NO_LIMITS, RunningLimit
-from .. import claims, endings, queue_rules, running_limits
+from .. import claims, endings, held_jobs, queue_rules, running_limits
 from ..access import Access
 from ..endings import Ending, Settlement
 from ..notes import write_notes
@@ -135,18 +135,18 @@ class Claims(Door):
         """Give claimed jobs back, their attempt unspent."""
         with self._write() as connection:
             write_notes(connection, notes)
-            return claims.release(connection, claimed)
+            return held_jobs.release(connection, claimed)
 
     def release_unknown(self, worker_id: int, known: Set[int]) -> int:
         """Give back what the rows say this worker has claimed and it does not know of."""
         with self._write() as connection:
-            claimed = claims.claimed_by(connection, worker_id)
-            return claims.release(connection, [job for job in claimed if job.id not in known])
+            claimed = held_jobs.claimed_by(connection, worker_id)
+            return held_jobs.release(connection, [job for job in claimed if job.id not in known])
 
     def asked_to_stop(self, worker_id: int) -> set[int]:
         """Return the ids of the jobs that this worker has claimed and that are to be cancelled."""
         with self._read() as connection:
-            return claims.asked_to_stop(connection, worker_id)
+            return held_jobs.asked_to_stop(connection, worker_id)
 
 
 def _readable(moment: str | None) -> datetime | None:

@@ -6,7 +6,7 @@ from collections.abc import Set
 from datetime import datetime
 
 from ...statuses import Status
-from .. import acts, claims, rescues, workers
+from .. import acts, held_jobs, rescues, workers
 from ..rescues import Rescued
 from ..workers import Vital
 from .door import Door
@@ -25,7 +25,7 @@ class Upkeep(Door):
         with self._write() as connection:
             orphans = rescues.orphans_of_worker(connection, worker.id)
             # In PostgreSQL another may be rescuing some at this moment: their worker stays registered till they are.
-            if not orphans and is_dead and not claims.claimed_by(connection, worker.id):
+            if not orphans and is_dead and not held_jobs.claimed_by(connection, worker.id):
                 workers.unregister(connection, worker.id)
             now = self._clock.now_text()
             return rescues.rescue(connection, orphans, started, max_crashes, now, cause)

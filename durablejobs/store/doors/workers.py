@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from ...clock import to_text
 from ...jobs import Wish, WorkerRecord
-from .. import claims, freezing, workers
+from .. import freezing, held_jobs, workers
 from ..presence import LockFile, Seat
 from ..workers import Registration, Vital
 from .door import Door
@@ -54,7 +54,7 @@ class Workers(Door):
         """Extend the lease of all the worker's jobs, note which are stuck; return whether it is still registered."""
         with self._write() as connection:
             now = self._clock.now()
-            claims.extend_leases(connection, worker_id, to_text(now + timedelta(seconds=lease)))
+            held_jobs.extend_leases(connection, worker_id, to_text(now + timedelta(seconds=lease)))
             return workers.heartbeat(connection, worker_id, to_text(now), stuck)
 
     def ask(self, worker: str, wish: Wish | None) -> int:

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from durablejobs import JobFilter
 from durablejobs.statuses import Status
-from durablejobs.store import Store, claims, endings, queue_rules, rescues, running_limits, unique
+from durablejobs.store import Store, claims, endings, held_jobs, queue_rules, rescues, running_limits, unique
 from durablejobs.store.hot import HotStatement
 
 from ... import postgres
@@ -83,10 +83,10 @@ HOT: dict[str, Hot] = {
         20,
     ),
     "running jobs of a queue": Hot(queue_rules.RUNNING, {"queue": "q7"}, 10_100),
-    "heartbeat": Hot(claims.EXTEND, {"worker": 7, "lease": LATER}, 3 * 250),
-    "claimed by": Hot(claims.CLAIMED_BY, {"worker": 7}, 2 * 250),
-    "asked to stop": Hot(claims.ASKED_TO_STOP, {"worker": 7}, 2 * 250),
-    "release": Hot(claims.RELEASE, {"job": 990_001, "token": 0}, 5),
+    "heartbeat": Hot(held_jobs.EXTEND, {"worker": 7, "lease": LATER}, 3 * 250),
+    "claimed by": Hot(held_jobs.CLAIMED_BY, {"worker": 7}, 2 * 250),
+    "asked to stop": Hot(held_jobs.ASKED_TO_STOP, {"worker": 7}, 2 * 250),
+    "release": Hot(held_jobs.RELEASE, {"job": 990_001, "token": 0}, 5),
     "succeed": Hot(endings.SUCCEED_IN_POSTGRES, TOKENS | {"started": [NOW] * 500, "finished": [NOW] * 500}, 1100),
     "end otherwise": Hot(
         endings._END_OTHERWISE,
