@@ -22,17 +22,11 @@ from .enqueue_options import EnqueueOptions
 from .errors import ChildStartError, ConfigurationError, RegistrationError
 from .events import EventName, Listener, Listeners
 from .handler import Handler
+from .handler_options import ExceptionTypes, HandlerOptions, Mode
 from .jobs import EnqueuedBatch, Job, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
 from .middleware import Middleware
 from .reading import Reader
-from .registry import (
-    ExceptionTypes,
-    HandlerOptions,
-    Mode,
-    Registry,
-    is_imported_by_a_child,
-    module_name,
-)
+from .registry import Registry, is_imported_by_a_child, module_name
 from .report import EndingListener, WorkerReport
 from .store import Store
 

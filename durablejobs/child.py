@@ -27,12 +27,12 @@ from .clock import SystemClock
 from .errors import ResourceError
 from .executor import Executor
 from .failures import safe_text
+from .handler_options import Mode
 from .interrupts import Guard, Interruption
 from .jobs import ClaimedJob, Notes
 from .journal import ChildJournal, Journal
 from .kept_log import kept_log
 from .outcomes import JobCancelled, JobTimeout
-from .registry import Mode
 from .resources import Resources
 from .wire import Link, notes_to_json, outcome_to_json
 

@@ -23,6 +23,7 @@ from .current import NOWHERE, CurrentJob, Transaction, Workplace
 from .errors import ArgumentsError, UnknownHandlerError
 from .events import Listeners
 from .failures import LONGEST_MESSAGE, cut, safe_text, safe_traceback, storable
+from .handler_options import Mode
 from .jobs import ClaimedJob
 from .middleware import Around
 from .outcomes import (
@@ -44,7 +45,7 @@ from .outcomes import (
     Succeeded,
 )
 from .redaction import Redaction
-from .registry import HandlerDefinition, Mode, Registry
+from .registry import HandlerDefinition, Registry
 from .resources import ResourceDefinition, inject
 from .running_limits import RunningLimit
 

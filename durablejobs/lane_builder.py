@@ -12,11 +12,11 @@ from .coroutines import finished
 from .errors import ChildStartError
 from .event_loop import EventLoop
 from .executor import Executor
+from .handler_options import Mode
 from .jobs import Notes
 from .lane import Lane, Mark, Wake
 from .lanes import Lanes
 from .queues import QueuePlan
-from .registry import Mode
 from .slots import ThreadSlots
 from .store.presence import Seat
 from .threads import ThreadRunner

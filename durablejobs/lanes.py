@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .coroutines import finished
+from .handler_options import Mode
 from .jobs import ClaimedJob
 from .lane import Lane
 from .queues import QueuePlan
 from .read_ahead import ReadAhead
-from .registry import Mode
 from .store import ClaimRequest
 from .store.claims import HandlerFilter
 from .store.endings import Ending

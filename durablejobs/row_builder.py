@@ -11,8 +11,9 @@ from .clock import from_text, to_text
 from .config import JobDefaults, checked_name
 from .enqueue_options import EnqueueOptions
 from .errors import ArgumentsError
+from .handler_options import HandlerOptions
 from .jobs import NewJob
-from .registry import HandlerDefinition, HandlerOptions, Registry
+from .registry import HandlerDefinition, Registry
 from .statuses import Status
 
 T = TypeVar("T")

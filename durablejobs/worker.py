@@ -22,6 +22,7 @@ from .errors import (
 )
 from .events import Listeners
 from .executor import Executor
+from .handler_options import Mode
 from .heartbeat import Heartbeat
 from .isolation import Isolation
 from .jobs import Wish
@@ -30,7 +31,6 @@ from .kept_log import kept_log
 from .lane_builder import LaneBuilder, lane_sizes
 from .maintenance import Pruner, Rescuer
 from .queues import parse_queues
-from .registry import Mode
 from .report import EndingListener, Reporter, WorkerReport
 from .resources import Resources
 from .signals import stop_on_signals

@@ -12,9 +12,10 @@ import pytest
 from durablejobs import Backoff, Cancel, Fail, JobDefaults, Retry, Snooze, current_job
 from durablejobs.executor import Executor
 from durablejobs.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
+from durablejobs.handler_options import HandlerOptions
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Errored, GaveUp, HandlerSignal, Outcome, Snoozed, Stopped, Succeeded
-from durablejobs.registry import HandlerOptions, Registry
+from durablejobs.registry import Registry
 
 DEFAULTS = JobDefaults(backoff=Backoff(base=10, jitter=0), result_limit=1000)
 

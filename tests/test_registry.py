@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from durablejobs import ArgumentsError, Backoff, ConfigurationError, DurableJobs, RegistrationError, UnknownHandlerError
-from durablejobs.registry import HandlerOptions, Mode, Registry
+from durablejobs.handler_options import HandlerOptions, Mode
+from durablejobs.registry import Registry
 
 
 def greet(name: str, *, loudly: bool = False) -> str:
