@@ -60,6 +60,18 @@ def checked_timeout(value: object) -> float:
     return float(checked_number(value, "timeout", 0.001, LONGEST_DELAY))
 
 
+def check_chosen(queue: object, priority: object, max_attempts: object, timeout: object) -> None:
+    """Check what an enqueue and a handler may both choose for a job; None chooses nothing."""
+    if queue is not None:
+        checked_name(queue, "queue")
+    if priority is not None:
+        checked_priority(priority)
+    if max_attempts is not None:
+        checked_max_attempts(max_attempts)
+    if timeout is not None:
+        checked_timeout(timeout)
+
+
 def checked_unique_key(value: object) -> str:
     """Return a unique key: 1-500 characters, no control characters."""
     if isinstance(value, str) and 1 <= len(value) <= 500 and value.isprintable():

@@ -9,15 +9,7 @@ from typing import Any
 
 from .backoff import LONGEST_DELAY
 from .clock import from_text, to_text
-from .config import (
-    checked_max_attempts,
-    checked_moment,
-    checked_name,
-    checked_number,
-    checked_priority,
-    checked_timeout,
-    checked_unique_key,
-)
+from .config import check_chosen, checked_moment, checked_number, checked_unique_key
 from .errors import ConfigurationError
 from .jobs import UniqueRule
 
@@ -56,14 +48,7 @@ class EnqueueOptions:
     """Whether the handler must be known here, when this process knows handlers at all."""
 
     def __post_init__(self) -> None:
-        if self.queue is not None:
-            checked_name(self.queue, "queue")
-        if self.priority is not None:
-            checked_priority(self.priority)
-        if self.max_attempts is not None:
-            checked_max_attempts(self.max_attempts)
-        if self.timeout is not None:
-            checked_timeout(self.timeout)
+        check_chosen(self.queue, self.priority, self.max_attempts, self.timeout)
         if self.unique_key is not None:
             checked_unique_key(self.unique_key)
         _check_choice(self.on_conflict, "on_conflict", ("skip", "error", "replace", "debounce"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .backoff import BackoffRule
-from .config import checked_integer, checked_max_attempts, checked_name, checked_priority, checked_timeout
+from .config import check_chosen, checked_integer
 from .errors import ConfigurationError
 from .running_limits import parse_template
 
@@ -51,16 +51,9 @@ class HandlerOptions:
     """A template such as `{kwargs[tenant]}`: `max_running` holds for each key by itself."""
 
     def __post_init__(self) -> None:
-        if self.queue is not None:
-            checked_name(self.queue, "queue")
-        if self.priority is not None:
-            checked_priority(self.priority)
-        if self.max_attempts is not None:
-            checked_max_attempts(self.max_attempts)
+        check_chosen(self.queue, self.priority, self.max_attempts, self.timeout)
         if self.backoff is not None and not callable(self.backoff):
             raise ConfigurationError("backoff", f"must be a Backoff or a function of the attempt, not {self.backoff!r}")
-        if self.timeout is not None:
-            checked_timeout(self.timeout)
         if self.mode not in (None, Mode.THREAD, Mode.PROCESS):
             raise ConfigurationError("mode", f"must be 'thread' or 'process', not {self.mode!r}")
         for name in ("fresh", "keep_log"):
