@@ -24,6 +24,9 @@ from .doors.workers import Workers
 class Store:
     """The jobs in one database. Opened at the first use, and checked then; safe to use from many threads.
 
+    Its doors: `new_jobs` and `handlers` for programs that enqueue, `claims`, `workers` and `upkeep` for workers, `acts`
+    and `reads` for people, `checks` for `durablejobs doctor`.
+
     `create` says whether a missing file may be created; otherwise it raises `DatabaseNotFoundError`.
     """
 
