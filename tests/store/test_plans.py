@@ -36,12 +36,13 @@ HOT: dict[str, tuple[str, Expected]] = {
     "promote": (claims.PROMOTE.sql, Expected(("ix_jobs_scheduled",))),
     "peek": (claims.PEEK.sql, Expected(("ix_jobs_pending", "ix_jobs_scheduled"))),
     "pending queues": (claims.PENDING_QUEUES.sql, Expected(("ix_jobs_pending",))),
-    "claim of one queue": (claims.claim_statement(1).sql, Expected(("ix_jobs_pending", PRIMARY_KEY))),
-    "claim of five queues": (claims.claim_statement(5).sql, Expected(("ix_jobs_pending", PRIMARY_KEY))),
-    "claim of two queues and two limited ones": (
-        claims.claim_statement(4, limited_count=2).sql,
+    "best of one queue": (claims.found_statement(1).sql, Expected(("ix_jobs_pending", PRIMARY_KEY))),
+    "best of five queues": (claims.found_statement(5).sql, Expected(("ix_jobs_pending", PRIMARY_KEY))),
+    "best of two queues and two limited ones": (
+        claims.found_statement(4, limited_count=2).sql,
         Expected(("ix_jobs_pending", PRIMARY_KEY), may_sort=True),
     ),
+    "claim of what was found": (claims.CLAIM_FOUND.sql, Expected((PRIMARY_KEY,))),
     "waiting keys": (running_limits.WAITING_KEYS.sql, Expected(("ix_jobs_pending",))),
     "best of a key": (running_limits.BEST_OF_KEY.sql, Expected(("ix_jobs_pending",))),
     "running jobs of each key": (running_limits.RUNNING.sql, Expected(("ix_jobs_places",))),

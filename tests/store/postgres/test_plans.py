@@ -48,7 +48,7 @@ def claim(most: int, *queues: str, handlers: tuple[str, ...] = (), excluded: boo
     values |= {f"queue_{number}": queue for number, queue in enumerate(queues)}
     values |= {f"handler_{number}": handler for number, handler in enumerate(handlers)}
     values |= {f"room_{number}": 5 for number in range(len(queues) - rooms, len(queues))}
-    return claims.claim_statement(len(queues), len(handlers), excluded, rooms, locked=True), values
+    return claims.claim_statement(len(queues), len(handlers), excluded, rooms), values
 
 
 TOKENS = {"ids": list(range(990_001, 990_501)), "tokens": [0] * 500, "results": ["null"] * 500}
