@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from ..jobs import ClaimedJob
-from .hot import HotStatement, is_postgres
+from .hot import Ask, HotStatement, is_postgres
 from .moments import Moment
 from .tables import jobs
 
@@ -109,9 +109,9 @@ def promote(connection: Connection, now: str) -> int:
     return PROMOTE.run(connection, {"now": now, "most": MOST_PROMOTED}).rowcount
 
 
-def peek(connection: Connection, now: str) -> tuple[bool, str | None]:
+def peek(ask: Ask, now: str) -> tuple[bool, str | None]:
     """Return whether a job is pending or due, and the `run_at` of the scheduled job that is due first."""
-    has_work, next_due = PEEK.run(connection, {"now": now}).fetchone()
+    ((has_work, next_due),) = ask(PEEK, {"now": now})
     return bool(has_work), next_due
 
 

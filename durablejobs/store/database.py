@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +14,7 @@ from ..clock import Clock
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError
 from ..jobs import NewJob
-from .hot import Run
+from .hot import HotStatement, Run
 from .presence import LockFile
 from .sqlite import SqliteDatabase
 
@@ -104,8 +104,8 @@ class Database(Protocol):
         """Yield a connection on one consistent snapshot."""
         ...
 
-    def glance(self) -> AbstractContextManager[Connection]:
-        """Yield a connection for one statement, for those who look often."""
+    def ask(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one statement that reads, on a connection of its own."""
         ...
 
     def write(self) -> AbstractContextManager[Connection]:

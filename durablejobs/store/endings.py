@@ -125,10 +125,16 @@ _ended = (
     .render_derived("ended")
 )
 
-# PostgreSQL takes any number of rows as arrays, and so one statement that is prepared once.
+# PostgreSQL takes any number of rows as arrays, and so one statement that is prepared once. The status is a parameter,
+# so that the kept plan looks each job up by its id. For a literal it takes the index of the running jobs, of which it
+# expects none, and compares each of them with each of the rows: 500 jobs took 72 ms then, and take 9 ms so.
 SUCCEED_IN_POSTGRES: Final = HotStatement(
     update(jobs)
-    .where(jobs.c.id == _ended.c.id, jobs.c.claim_token == _ended.c.token, IS_RUNNING)
+    .where(
+        jobs.c.id == _ended.c.id,
+        jobs.c.claim_token == _ended.c.token,
+        jobs.c.status == bindparam("running", value="running"),
+    )
     .values(
         status=literal_column("'succeeded'"),
         started_at=cast(_ended.c.started_at, Moment),

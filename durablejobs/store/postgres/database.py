@@ -10,41 +10,36 @@ Habits of PostgreSQL that this file answers:
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import QueuePool
 
 from ...config import DatabaseConfig
 from ...errors import BackupError, DatabaseUnusableError
 from ...jobs import NewJob
 from ..forks import forget_after_fork
-from ..hot import Run, driver_of
+from ..hot import HotStatement, Run, driver_of
 from ..presence import LockFile, lent
 from ..server_state import ServerState
 from . import inserts
 from .address import address_of
-from .connecting import DriverConnection, connect
+from .connections import Connections
 from .counts import fold
 from .driver_errors import translate
 from .listening import Asking, Listener
 from .seats import seats_of, use_seats
 from .server_clock import ServerClock
 from .server_state import server_state
-from .transactions import BEGIN_READING, LentTransaction, WriteTransaction, begin_writing
+from .transactions import LentTransaction, WriteTransaction
 
 OLDEST_SERVER: Final = 140000
 """PostgreSQL 14."""
-
-_abandoned: list[object] = []
-"""What a forked child inherited and must never close: it would say goodbye on the parent's socket."""
 
 
 class PostgresDatabase:
@@ -61,9 +56,7 @@ class PostgresDatabase:
         self.location = self._address.location
         self.schema = self._address.schema
         self.clock = ServerClock(self._ask_time)
-        self._begin_writing = begin_writing(self.config.busy_timeout)
-        self._stale_until = 0.0
-        self._engine = self._new_engine()
+        self._connections = Connections(self._address, self.config, self.clock.learn)
         self._seats: Path | None = None
         forget_after_fork(self)
 
@@ -85,7 +78,7 @@ class PostgresDatabase:
     def read(self) -> Iterator[Connection]:
         """Yield a connection on one consistent snapshot; it never waits for writers."""
         with self.translated_errors():
-            connection = self._begin(BEGIN_READING)
+            connection = self._connections.begin_reading()
             try:
                 yield connection
                 driver_of(connection).rollback()
@@ -95,7 +88,14 @@ class PostgresDatabase:
             finally:
                 connection.close()
 
-    glance = read
+    def ask(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one statement that reads."""
+        if self._connections.has_own_sessions:
+            compiled = statement.on_postgres(self.schema)
+            with self.translated_errors():
+                return self._connections.run_at_once(compiled.sql, compiled.positional(values), writes=False)
+        with self.read() as connection:
+            return list(statement.run(connection, values))
 
     def write(self) -> WriteTransaction:
         """Return a transaction that writes: leaving it commits, an exception rolls back.
@@ -103,10 +103,15 @@ class PostgresDatabase:
         Raises `DatabaseBusyError` when a lock is held by another for longer than the busy timeout,
         `DatabaseUnreachableError`, or `CommitUnknownError` when the answer to the commit is lost.
         """
-        return WriteTransaction(self._begun_writing, self.location, self.config.busy_timeout)
+        return WriteTransaction(self._connections.begin_writing, self.location, self.config.busy_timeout)
 
     def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
-        """Insert jobs in one transaction."""
+        """Insert jobs in one transaction; by one statement where that is possible."""
+        if self._connections.has_own_sessions and all(job.unique_key is None for job in group):
+            with self.translated_errors():
+                return [
+                    (job_id, True) for job_id in inserts.insert_plain(self._connections.run_at_once, self.schema, group)
+                ]
         with self.write() as connection:
             return inserts.insert_group(connection, group)
 
@@ -133,7 +138,9 @@ class PostgresDatabase:
 
     def lend(self) -> LentTransaction:
         """Return a transaction of a connection that is lent to a handler. Raises what `write` raises."""
-        return LentTransaction(self._begun_writing, self.location, self.config.busy_timeout)
+        return LentTransaction(
+            self._connections.begin_writing, self.location, self.config.busy_timeout, self._connections.set_up
+        )
 
     def refuse_write_inside_write(self) -> None:
         """Another write never waits for this one: each has a connection of its own."""
@@ -176,7 +183,7 @@ class PostgresDatabase:
         """Return a look-out for pending jobs."""
         if not self._address.listens:
             return Asking(3600.0, 3600.0)  # never: the worker's interval is the net
-        return Listener(self._connect, self._channel)
+        return Listener(self._connections.connect, self._channel)
 
     def watch_endings(self) -> Asking:
         """Return a look-out for ends of jobs: they are not notified, so it is asked for them, ever less often."""
@@ -213,63 +220,15 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close every connection of this process."""
-        self._engine.dispose()
+        self._connections.engine.dispose()
 
     def forget_after_fork(self) -> None:
         """In a forked child: start with no connection, and never close the parent's."""
-        _abandoned.append(self._engine)
-        self._engine = self._new_engine()
+        self._connections.forget_after_fork()
 
     def _ask_time(self) -> None:
         with self.read():
             pass
-
-    def _new_engine(self) -> Engine:
-        engine = create_engine(
-            "postgresql+psycopg://",
-            creator=self._connect,
-            poolclass=QueuePool,
-            pool_size=self.config.connections,
-            max_overflow=0,
-            pool_timeout=self.config.busy_timeout,
-            pool_use_lifo=True,
-            use_native_hstore=False,
-        )
-        event.listen(engine, "checkout", self._refuse_stale)
-        return engine.execution_options(schema_translate_map={None: self.schema})
-
-    def _refuse_stale(self, driver: DriverConnection, *_: object) -> None:
-        """Let the pool make a new connection in place of one that is no better than another that was dead."""
-        if driver.made_at < self._stale_until:
-            raise DisconnectionError
-
-    def _connect(self) -> DriverConnection:
-        return connect(self._address.parameters, self._address.listens)
-
-    def _begun_writing(self) -> Connection:
-        return self._begin(self._begin_writing)
-
-    def _begin(self, statements: str) -> Connection:
-        try:
-            return self._begun(self._engine.connect(), statements)
-        except psycopg.OperationalError as error:
-            if error.sqlstate is not None and not error.sqlstate.startswith("57P"):
-                raise
-        # The server hung up while the connection lay in the pool; the others there are no better.
-        self._stale_until = time.monotonic()
-        return self._begun(self._engine.connect(), statements)
-
-    def _begun(self, connection: Connection, statements: str) -> Connection:
-        asked_at = time.monotonic_ns()
-        try:
-            cursor = driver_of(connection).execute(statements, prepare=False)
-            cursor.nextset()
-            self.clock.learn(cursor.fetchone()[0], asked_at)
-        except BaseException:
-            connection.invalidate()
-            connection.close()
-            raise
-        return connection
 
 
 def _dotted(info: psycopg.ConnectionInfo) -> str:

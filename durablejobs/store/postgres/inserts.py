@@ -7,7 +7,7 @@ that order, so sorted ids belong to the rows as they were given.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -39,6 +39,7 @@ from ..bulk import CHUNK, store_as_they_come
 from ..hot import DriverCursor, HotStatement, Run, run_on
 from ..inserts import users_connection
 from ..tables import KEY_IS_HELD, jobs
+from ..unique import INSERT as INSERT_ONE
 from ..unique import insert_job
 
 _TYPES: Final = {"priority": Integer, "max_attempts": Integer, "timeout": Double}
@@ -90,11 +91,21 @@ INSERT_ALIKE: Final = HotStatement(
     )
 )
 
+RunAtOnce = Callable[[str, Sequence[Any]], list[Any]]
+"""Runs a statement that is a transaction of its own; returns its rows."""
+
 _DRIVERS: Final = frozenset({"psycopg", "psycopg_async", "psycopg2"})
 """Drivers of a user's engine that take a statement as ours does."""
 
 _NO_LIMIT: Final = "SET LOCAL idle_in_transaction_session_timeout = 0"
 """The iterable may be slow, and is the user's business: no limit on the pause between two statements."""
+
+
+def insert_plain(run_at_once: RunAtOnce, schema: str, group: Sequence[NewJob]) -> list[int]:
+    """Store jobs without unique keys by one statement that commits itself; return their ids."""
+    statement, values = (INSERT_ONE, group[0]._asdict()) if len(group) == 1 else (INSERT, _as_arrays(group))
+    compiled = statement.on_postgres(schema)
+    return sorted(row[0] for row in run_at_once(compiled.sql, compiled.positional(values)))
 
 
 def insert_group(connection: Connection, group: Sequence[NewJob]) -> list[tuple[int, bool]]:

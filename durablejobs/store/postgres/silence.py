@@ -15,6 +15,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 import psycopg
+from psycopg.pq import ConnStatus
 from psycopg.rows import TupleRow
 
 log = logging.getLogger("durablejobs.store")
@@ -44,12 +45,30 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
     has_own_session: bool = True
     """Whether the server knows this connection by its process id; not behind a pooler."""
     made_at = 0.0
+    used_at = 0.0
     """By the monotonic clock."""
 
     def __del__(self, *_warn: Any) -> None:
         """Close without psycopg's warning: who lets a `DurableJobs` go may leave it open, as with a file."""
         if hasattr(self, "pgconn"):
             self.pgconn.finish()
+
+    @property
+    def was_hung_up(self) -> bool:
+        """Whether the server has ended this connection, at rest, and said so; one that just vanished looks alive."""
+        try:
+            self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return self.pgconn.status != ConnStatus.OK
+
+    def answers(self) -> bool:
+        """Return whether the server says anything."""
+        try:
+            self.execute("SELECT", prepare=False)
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def wait(self, gen: Waiting, *args: Any, **options: Any) -> Any:
         """Wait as psycopg does, with an eye on the silence."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -13,35 +13,60 @@ from sqlalchemy.exc import DBAPIError
 from ...errors import CommitUnknownError, DatabaseUnusableError
 from ..hot import driver_of
 from ..transaction import Transaction
+from .connecting import DriverConnection
 from .driver_errors import first_line, postgres_error, translate
 
-# Set in each transaction and not in the session: a pooler gives each transaction another session. The server's time
-# comes along, so that learning it costs nothing.
+# The server's time comes along with each beginning, so that learning it costs nothing.
 _CLOCK: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-_UTC: Final = "set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true)"
-
-BEGIN_READING: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {_CLOCK}, {_UTC}"
-"""One snapshot for all statements, as in SQLite."""
 
 STATEMENT_TIMEOUT: Final = 60
 """Seconds for a statement, and for a pause between two of a transaction: a stopped process keeps no lock for ever."""
+_TIMEOUTS: Final = {
+    "statement_timeout": f"'{STATEMENT_TIMEOUT}s'",
+    "idle_in_transaction_session_timeout": f"'{STATEMENT_TIMEOUT}s'",
+}
+_FORMS: Final = {"TimeZone": "'UTC'", "DateStyle": "'ISO, YMD'"}
+# Off, the default on some servers, would lose acknowledged jobs; stronger than on is left as it is.
+_DURABLE: Final = {
+    "synchronous_commit": (
+        "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END"
+    )
+}
 
 
-def begin_writing(busy_timeout: float) -> str:
-    """Return the statements that begin a transaction that writes.
+def _set(settings: Mapping[str, str], is_local: bool) -> str:
+    return ", ".join(f"set_config('{name}', {value}, {str(is_local).lower()})" for name, value in settings.items())
 
-    Read committed, whatever the default: the statements are written for it. `synchronous_commit` off, the default on
-    some servers, would lose acknowledged jobs; stronger than on is left as it is.
-    """
-    lock_timeout = max(1, int(busy_timeout * 1000))
-    return (
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; "
-        f"SELECT {_CLOCK}, {_UTC}, "
-        "set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
-        "WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), "
-        f"set_config('lock_timeout', '{lock_timeout}', true), "
-        f"set_config('statement_timeout', '{STATEMENT_TIMEOUT}s', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{STATEMENT_TIMEOUT}s', true)"
+
+def _patience(busy_timeout: float) -> dict[str, str]:
+    return {"lock_timeout": f"'{max(1, int(busy_timeout * 1000))}'"}
+
+
+def session(busy_timeout: float) -> str:
+    """Return the statement that makes a session ours: what holds in it whatever its defaults were."""
+    # For statements outside of our transactions, each of which is one of its own.
+    alone = {"default_transaction_isolation": "'read committed'", "default_transaction_read_only": "'off'"}
+    return f"SELECT {_set(_FORMS | _DURABLE | _patience(busy_timeout) | alone, is_local=False)}"
+
+
+class Beginnings(NamedTuple):
+    """The statements that begin a transaction, in one round trip."""
+
+    reading: str
+    """One snapshot for all statements, as in SQLite."""
+    writing: str
+    """Read committed, whatever the default: the statements are written for it."""
+
+
+def beginnings(busy_timeout: float, has_own_session: bool) -> Beginnings:
+    """Return how transactions begin: behind a pooler, which gives each another session, with all that a session has."""
+    reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT "
+    writing = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT "
+    if has_own_session:
+        return Beginnings(reading + _CLOCK, f"{writing}{_CLOCK}, {_set(_TIMEOUTS, is_local=True)}")
+    settings = _FORMS | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
+    return Beginnings(
+        f"{reading}{_CLOCK}, {_set(_FORMS, is_local=True)}", f"{writing}{_CLOCK}, {_set(settings, is_local=True)}"
     )
 
 
@@ -110,7 +135,17 @@ class WriteTransaction(Transaction):
 class LentTransaction(WriteTransaction):
     """A transaction whose connection is lent to a handler."""
 
-    __slots__ = ("_tell",)
+    __slots__ = ("_set_up", "_tell")
+
+    def __init__(
+        self,
+        begin: Callable[[], Connection],
+        location: str,
+        busy_timeout: float,
+        set_up: Callable[[DriverConnection], None],
+    ) -> None:
+        super().__init__(begin, location, busy_timeout)
+        self._set_up = set_up
 
     def __enter__(self) -> Connection:
         connection = super().__enter__()
@@ -118,6 +153,15 @@ class LentTransaction(WriteTransaction):
         # only on its own rows and on what it has written; of a machine that is gone the server lets go by itself.
         self._driver.execute(_AS_LONG_AS_IT_LIKES)
         return connection
+
+    def _release(self) -> None:
+        # The handler may have set in the session whatever it liked.
+        try:
+            if not self._connection.invalidated:
+                self._set_up(self._driver)
+        except psycopg.Error:
+            self._connection.invalidate()
+        super()._release()
 
     def belongs_to(self, thread: int) -> None:
         """Nothing depends on the thread: each transaction has a connection of its own."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from ...errors import (
 )
 from ...jobs import NewJob
 from ..forks import forget_after_fork
-from ..hot import Run, driver_of, run_on
+from ..hot import HotStatement, Run, driver_of, run_on
 from ..presence import LockFile, lent
 from ..tables import VERSION_TABLE
 from ..unique import insert_job
@@ -141,11 +141,10 @@ class SqliteDatabase:
         with self.translated_errors(), self._engine.connect() as connection:
             yield connection
 
-    @contextmanager
-    def glance(self) -> Iterator[Connection]:
-        """Yield a connection for one statement; it never waits for writers."""
+    def ask(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one statement that reads; it never waits for writers."""
         with self.translated_errors(), self._glances.one() as connection:
-            yield connection
+            return list(statement.run(connection, values))
 
     def write(self) -> WriteTransaction:
         """Return a transaction of the writing connection: leaving it commits, an exception rolls back.

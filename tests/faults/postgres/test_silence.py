@@ -37,19 +37,28 @@ def test_a_connection_that_falls_silent_is_given_up_and_the_next_one_works(
     jobs.enqueue("mail")
     proxy.trap("INSERT", Moment.BEFORE, Effect.SILENCE)
     with pytest.raises(DatabaseUnreachableError, match=r"silent for \d s.*; nothing was stored, try again"):
-        jobs.enqueue("mail")
+        jobs.enqueue_many("mail", [()])
     assert count(direct) == 1
     jobs.enqueue("mail")
     assert count(direct) == 2
 
 
 @pytest.mark.parametrize(("moment", "stored"), [(Moment.BEFORE, 0), (Moment.AFTER, 1)])
+@pytest.mark.parametrize(
+    ("request_", "options"), [("^COMMIT", {"unique_key": "key"}), ("INSERT", {})], ids=["transaction", "one statement"]
+)
 def test_a_commit_that_is_never_answered_is_unknown(
-    jobs: DurableJobs, proxy: Proxy, direct: psycopg.Connection[DictRow], moment: Moment, stored: int
+    jobs: DurableJobs,
+    proxy: Proxy,
+    direct: psycopg.Connection[DictRow],
+    request_: str,
+    options: dict[str, str],
+    moment: Moment,
+    stored: int,
 ) -> None:
-    proxy.trap("^COMMIT", moment, Effect.SILENCE)
+    proxy.trap(request_, moment, Effect.SILENCE)
     with pytest.raises(CommitUnknownError, match=r"silent for \d s"):
-        jobs.enqueue("mail")
+        jobs.using(**options).enqueue("mail")
     assert count(direct) == stored
 
 
@@ -61,7 +70,7 @@ def test_a_server_that_says_nothing_on_any_connection_is_out_of_reach(
         jobs.enqueue("mail")
         proxy.silence()
         with pytest.raises(DatabaseUnreachableError):
-            jobs.enqueue("mail")
+            jobs.enqueue_many("mail", [()])
         assert count(direct) == 1
         proxy.speak()
         jobs.enqueue("mail")
@@ -146,3 +155,14 @@ def test_a_heartbeat_that_is_never_answered_costs_no_lease(
     finally:
         other.close()
     assert calls == ["slow"]
+
+
+def test_a_connection_that_was_long_unused_is_asked_first(
+    jobs: DurableJobs, proxy: Proxy, direct: psycopg.Connection[DictRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.enqueue("mail")
+    monkeypatch.setattr("durablejobs.store.postgres.connections.LONG_UNUSED", 0)
+    trap = proxy.trap("^SELECT$", Moment.BEFORE, Effect.SILENCE)
+    jobs.enqueue("mail")  # not of unknown outcome: on a new connection
+    assert trap.is_sprung
+    assert count(direct) == 2

@@ -123,6 +123,15 @@ def test_our_transactions_bring_their_settings_along_and_leave_none_behind(poole
                 assert left == ("0", "0")
 
 
+def test_who_forgets_to_tell_of_the_pooler_gets_nothing_less_durable(pooled: str) -> None:
+    with closing(DurableJobs(pooled.replace("&listen=no", ""))) as jobs:
+        jobs.enqueue("mail")
+        assert not jobs._store.database._connections.has_own_sessions  # type: ignore[attr-defined]
+        with jobs._store.database.write() as connection:
+            for setting, value in (("synchronous_commit", "on"), ("TimeZone", "UTC")):
+                assert connection.exec_driver_sql(f"SHOW {setting}").scalar_one() == value
+
+
 @pytest.mark.slow
 def test_a_worker_process_finds_new_jobs_by_its_interval_and_its_jobs_move_when_it_is_killed(
     pooled: str, tmp_path: Path
