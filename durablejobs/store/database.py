@@ -112,6 +112,10 @@ class Database(Protocol):
         """Yield a connection in a transaction: leaving it commits, an exception rolls back."""
         ...
 
+    def write_hot(self) -> AbstractContextManager[Connection]:
+        """Do the same for hot statements alone, which may be planned once for all."""
+        ...
+
     def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
         """Insert jobs in one transaction; return for each its id and True, or the live job with its key and False."""
         ...

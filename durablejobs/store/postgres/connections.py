@@ -102,7 +102,11 @@ class Connections:
         """Return a connection in a transaction that writes."""
         return self._begin("writing")
 
-    def _begin(self, way: Literal["reading", "writing"]) -> Connection:
+    def begin_hot(self) -> Connection:
+        """Return a connection in a transaction that runs hot statements alone."""
+        return self._begin("hot")
+
+    def _begin(self, way: Literal["reading", "writing", "hot"]) -> Connection:
         try:
             return self._begun(self.engine.connect(), way)
         except psycopg.OperationalError as error:
@@ -112,7 +116,7 @@ class Connections:
         self._stale_until = time.monotonic()
         return self._begun(self.engine.connect(), way)
 
-    def _begun(self, connection: Connection, way: Literal["reading", "writing"]) -> Connection:
+    def _begun(self, connection: Connection, way: Literal["reading", "writing", "hot"]) -> Connection:
         asked_at = time.monotonic_ns()
         try:
             driver: DriverConnection = driver_of(connection)

@@ -105,6 +105,10 @@ class PostgresDatabase:
         """
         return WriteTransaction(self._connections.begin_writing, self.location, self.config.busy_timeout)
 
+    def write_hot(self) -> WriteTransaction:
+        """Return the same for hot statements alone; the server keeps one plan for each."""
+        return WriteTransaction(self._connections.begin_hot, self.location, self.config.busy_timeout)
+
     def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
         """Insert jobs in one transaction; by one statement where that is possible."""
         if self._connections.has_own_sessions and all(job.unique_key is None for job in group):

@@ -25,13 +25,18 @@ _TIMEOUTS: Final = {
     "statement_timeout": f"'{STATEMENT_TIMEOUT}s'",
     "idle_in_transaction_session_timeout": f"'{STATEMENT_TIMEOUT}s'",
 }
-_FORMS: Final = {"TimeZone": "'UTC'", "DateStyle": "'ISO, YMD'"}
+# Compiling a statement, which is done where the costs are estimated high, takes longer than any of ours.
+_USUAL: Final = {"TimeZone": "'UTC'", "DateStyle": "'ISO, YMD'", "jit": "'off'"}
 # Off, the default on some servers, would lose acknowledged jobs; stronger than on is left as it is.
 _DURABLE: Final = {
     "synchronous_commit": (
         "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END"
     )
 }
+# Planning the claim of fifty queues takes 10 ms, running it 2 ms. Left to itself the server would plan it each time,
+# in the hope of a better plan for these values; there is none. A plan that was made while the table was empty must not
+# read it from end to end until the next ANALYZE.
+_HOT: Final = {"plan_cache_mode": "'force_generic_plan'", "enable_seqscan": "'off'"}
 
 
 def _set(settings: Mapping[str, str], is_local: bool) -> str:
@@ -46,7 +51,7 @@ def session(busy_timeout: float) -> str:
     """Return the statement that makes a session ours: what holds in it whatever its defaults were."""
     # For statements outside of our transactions, each of which is one of its own.
     alone = {"default_transaction_isolation": "'read committed'", "default_transaction_read_only": "'off'"}
-    return f"SELECT {_set(_FORMS | _DURABLE | _patience(busy_timeout) | alone, is_local=False)}"
+    return f"SELECT {_set(_USUAL | _DURABLE | _patience(busy_timeout) | alone, is_local=False)}"
 
 
 class Beginnings(NamedTuple):
@@ -56,18 +61,24 @@ class Beginnings(NamedTuple):
     """One snapshot for all statements, as in SQLite."""
     writing: str
     """Read committed, whatever the default: the statements are written for it."""
+    hot: str
+    """The same for hot statements alone: of each one plan is kept."""
 
 
 def beginnings(busy_timeout: float, has_own_session: bool) -> Beginnings:
     """Return how transactions begin: behind a pooler, which gives each another session, with all that a session has."""
-    reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT "
-    writing = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT "
-    if has_own_session:
-        return Beginnings(reading + _CLOCK, f"{writing}{_CLOCK}, {_set(_TIMEOUTS, is_local=True)}")
-    settings = _FORMS | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
+    in_each = {} if has_own_session else _USUAL
+    in_each_that_writes = _TIMEOUTS if has_own_session else _USUAL | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
+    writing = "ISOLATION LEVEL READ COMMITTED READ WRITE"
     return Beginnings(
-        f"{reading}{_CLOCK}, {_set(_FORMS, is_local=True)}", f"{writing}{_CLOCK}, {_set(settings, is_local=True)}"
+        _begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", in_each),
+        _begin(writing, in_each_that_writes),
+        _begin(writing, in_each_that_writes | _HOT),
     )
+
+
+def _begin(mode: str, settings: Mapping[str, str]) -> str:
+    return f"BEGIN {mode}; SELECT {_CLOCK}{', ' if settings else ''}{_set(settings, is_local=True)}"
 
 
 _AS_LONG_AS_IT_LIKES: Final = (

@@ -154,6 +154,8 @@ class SqliteDatabase:
         """
         return WriteTransaction(self._writer)
 
+    write_hot = write
+
     def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
         """Insert jobs in one transaction; by one statement that commits itself where that is possible."""
         if inserts.is_plain(group):

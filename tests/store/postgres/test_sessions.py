@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from durablejobs import DurableJobs, current_job
+from durablejobs.store import claims
+from durablejobs.store.postgres.transactions import beginnings
 
 from ... import postgres
+
+NOW = "2030-01-01 12:00:00.000000"
 
 OURS = {
     "TimeZone": "UTC",
@@ -77,3 +84,25 @@ def test_a_plain_job_is_stored_in_one_round_trip(jobs: DurableJobs, monkeypatch:
     monkeypatch.setattr(psycopg.Connection, "execute", recording)
     jobs.enqueue("mail")
     assert [text.split()[0] for text in executed] == ["INSERT"]
+
+
+def test_a_plan_that_was_made_for_an_empty_table_does_not_read_a_full_one_to_its_end(
+    jobs: DurableJobs, postgres_url: str
+) -> None:
+    jobs.open()
+    compiled = claims.claim_statement(2, locked=True).on_postgres("public")
+    values = {"worker": 1, "now": NOW, "lease": NOW, "most": 1, "queue_0": "a", "queue_1": "b"}
+    numbers = count(1)
+    with postgres.admin(postgres_url) as connection:
+        connection.execute("VACUUM ANALYZE jobs")
+        connection.execute(beginnings(30, has_own_session=True).hot)
+        connection.execute(f"PREPARE claim AS {re.sub('%s', lambda _: f'${next(numbers)}', compiled.sql)}")
+        call = sql.SQL("EXPLAIN EXECUTE claim({})").format(
+            sql.SQL(", ").join(map(sql.Literal, compiled.positional(values)))
+        )
+        connection.execute(call)
+        jobs.enqueue_many("mail", [()] * 1000)
+        plan = "\n".join(line for (line,) in connection.execute(call).fetchall())
+        connection.execute("ROLLBACK")
+    assert "Index Scan using ix_jobs_pending" in plan
+    assert "Seq Scan" not in plan
