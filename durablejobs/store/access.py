@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..clock import Clock
 from . import schema
 from .database import Database
+from .hot import HotStatement
 
 
 class Access:
@@ -51,3 +53,13 @@ class Access:
         """Yield a connection in a transaction: leaving it commits, an exception rolls back."""
         self.open()
         return self.database.write()
+
+    def ask(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one statement that reads, by itself."""
+        self.open()
+        return self.database.ask(statement, values)
+
+    def write_hot(self) -> Any:
+        """Do what `write` does for hot statements alone, which may be planned once for all."""
+        self.open()
+        return self.database.write_hot()

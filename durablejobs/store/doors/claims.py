@@ -62,7 +62,7 @@ class Claims(Door):
         There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished,
         `limits` those of the worker's handlers.
         """
-        with self._write() as connection:
+        with self._write_hot() as connection:
             write_notes(connection, notes)
             now = self._clock.now()
             settlement = endings.settle(connection, requests[0].worker_id, finished)
@@ -109,8 +109,7 @@ class Claims(Door):
 
     def peek(self) -> tuple[bool, datetime | None]:
         """Return whether a job is pending or due, and when the next scheduled one is due; takes no lock."""
-        with self._glance() as connection:
-            has_work, next_due = claims.peek(connection, self._clock.now_text())
+        has_work, next_due = claims.peek(self._ask, self._clock.now_text())
         return has_work, _readable(next_due)
 
     def settle(self, worker_id: int, finished: Sequence[Ending], notes: Sequence[Notes] = ()) -> Settlement:

@@ -11,7 +11,8 @@ class Door:
     def __init__(self, access: Access) -> None:
         self._open = access.open
         self._read = access.read
-        self._glance = access.glance
+        self._ask = access.ask
         self._write = access.write
+        self._write_hot = access.write_hot
         self._database = access.database
         self._clock = access.clock
