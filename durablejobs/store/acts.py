@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..jobs import JobFilter
 from ..statuses import FINAL, LIVE, Status
-from .claims import is_among
+from .conditions import is_among
 from .hot import is_postgres
 from .moments import Moment
 from .queries import matching

@@ -31,8 +31,10 @@ from sqlalchemy import (
 )
 
 from ..jobs import ClaimedJob
+from .conditions import IS_PENDING, IS_SCHEDULED, is_among
 from .hot import Ask, HotStatement, is_postgres
 from .moments import Moment
+from .pending_queues import foremost
 from .tables import jobs
 
 MOST_PROMOTED: Final = 2000
@@ -48,22 +50,10 @@ LOOKED_AT_TOGETHER: Final = 4 * LOOKED_AT
 _MOST: Final = bindparam("most", type_=Integer)
 _LOOKED_AT_TOGETHER: Final = literal_column(str(LOOKED_AT_TOGETHER), Integer)
 
+_NO_QUEUE: Final = ""
+"""The name of none."""
+
 _NO_LIMITS: Final[Mapping[str, int]] = MappingProxyType({})
-
-# Literals, not parameters: SQLite takes a partial index only when it can see that its condition holds.
-IS_SCHEDULED: Final = jobs.c.status == literal_column("'scheduled'")
-IS_PENDING: Final = jobs.c.status == literal_column("'pending'")
-IS_RUNNING: Final = jobs.c.status == literal_column("'running'")
-
-
-def is_among(ids: Select[tuple[int]]) -> ColumnElement[bool]:
-    """Return the condition that a job is one of these, which are looked for once.
-
-    PostgreSQL's planner might ask an `IN (SELECT … LIMIT … FOR UPDATE SKIP LOCKED)` again for each row, and each time
-    it would lock others, far more than its limit. It never takes apart a common table expression that locks rows.
-    """
-    return jobs.c.id.in_(select(ids.cte("found", nesting=True).c.id))
-
 
 PROMOTE: Final = HotStatement(
     update(jobs)
@@ -91,18 +81,6 @@ PEEK: Final = HotStatement(
     )
 )
 
-_first_queue = select(func.min(jobs.c.queue).label("queue")).where(IS_PENDING).cte("pending_queues", recursive=True)
-_next_queue = select(
-    select(func.min(jobs.c.queue))
-    .where(IS_PENDING, jobs.c.queue > _first_queue.c.queue)
-    .correlate(_first_queue)
-    .scalar_subquery()
-).where(_first_queue.c.queue.is_not(None))
-_pending_queues = _first_queue.union_all(_next_queue)
-
-# A jump along the index from queue to queue: costs the number of queues, not of jobs.
-PENDING_QUEUES: Final = HotStatement(select(_pending_queues.c.queue).where(_pending_queues.c.queue.is_not(None)))
-
 
 def promote(connection: Connection, now: str) -> int:
     """Make what is due pending, the longest due first; return how many."""
@@ -113,11 +91,6 @@ def peek(ask: Ask, now: str) -> tuple[bool, str | None]:
     """Return whether a job is pending or due, and the `run_at` of the scheduled job that is due first."""
     ((has_work, next_due),) = ask(PEEK, {"now": now})
     return bool(has_work), next_due
-
-
-def pending_queues(connection: Connection) -> list[str]:
-    """Return the queues that have pending jobs."""
-    return [row[0] for row in PENDING_QUEUES.run(connection, {})]
 
 
 class HandlerFilter(NamedTuple):
@@ -284,9 +257,11 @@ def claim(
     In SQLite, whose transaction has the write lock, they are looked for and then claimed: that is faster than an UPDATE
     with RETURNING, which notes each row twice (500 jobs of one queue: 2.6 ms and not 2.9, of fifty: 3.4 and not 4.4).
     """
-    queues, limited_count, values = of_queues(queues, rooms)
+    queues = [queue for queue in queues if rooms.get(queue, 1)]
     if not queues:
         return []
+    queues, most = foremost(connection, queues, most)
+    queues, limited_count, values = of_queues(queues, rooms)
     shape, names = with_handlers(handlers)
     values |= names
     values |= {"most": most}
@@ -301,11 +276,17 @@ def claim(
 
 
 def of_queues(queues: Sequence[str], rooms: Mapping[str, int]) -> tuple[Sequence[str], int, dict[str, Any]]:
-    """Return the queues that have room, the limited ones last, how many those are, and the statement's values."""
-    limited = [queue for queue in queues if rooms.get(queue)] if rooms else []
-    queues = [*(queue for queue in queues if queue not in rooms), *limited] if rooms else queues
+    """Return the queues, the limited ones last, how many those are, and the statement's values.
+
+    There is a power of two of them, so that few statements serve any number: to write one for fifty queues, and to plan
+    it, takes longer than to run it.
+    """
+    limited = [queue for queue in queues if queue in rooms]
+    free = [queue for queue in queues if queue not in rooms] if limited else queues
+    size = 1 << (len(queues) - 1).bit_length()
+    queues = [*free, *[_NO_QUEUE] * (size - len(queues)), *limited]
     values: dict[str, Any] = {f"queue_{number}": queue for number, queue in enumerate(queues)}
-    values |= {f"room_{len(queues) - len(limited) + number}": rooms[queue] for number, queue in enumerate(limited)}
+    values |= {f"room_{size - len(limited) + number}": rooms[queue] for number, queue in enumerate(limited)}
     return queues, len(limited), values
 
 

@@ -26,7 +26,7 @@ from ..clock import Clock, to_text
 from ..errors import ClaimLostError, TransactionError
 from ..jobs import ClaimedJob, Notes
 from ..outcomes import Succeeded
-from .claims import IS_RUNNING
+from .conditions import IS_RUNNING
 from .database import Database, LentTransaction
 from .endings import Ending, succeed
 from .hot import HotStatement

@@ -30,7 +30,7 @@ from ..clock import from_text, to_text
 from ..jobs import ClaimedJob
 from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Settled, Snoozed, Stopped, Succeeded, failure_of
 from ..statuses import FINAL, Status
-from .claims import IS_RUNNING
+from .conditions import IS_RUNNING
 from .hot import DriverCursor, HotStatement, driver_of, in_sizes, is_postgres
 from .json_text import JsonText
 from .moments import Moment

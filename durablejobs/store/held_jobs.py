@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, literal_column, select, update
 
 from ..jobs import ClaimedJob
-from .claims import IS_RUNNING
+from .conditions import IS_RUNNING
 from .hot import HotStatement
 from .tables import jobs
 

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..jobs import ClaimedJob, LogLine, Notes
-from .claims import IS_RUNNING
+from .conditions import IS_RUNNING
 from .hot import HotStatement
 from .json_text import JsonText
 from .tables import job_logs, jobs

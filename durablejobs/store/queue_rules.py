@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, false, func, or_, select, 
 
 from ..jobs import QueueState
 from ..statuses import Status
-from .claims import IS_RUNNING
+from .conditions import IS_RUNNING
 from .hot import HotStatement, is_postgres
 from .queries import live_counts
 from .tables import job_queues, jobs

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Text, bindparam, exists, func, literal_column
 
 from ..outcomes import Failure
 from ..statuses import FINAL, Status
-from .claims import IS_RUNNING
+from .conditions import IS_RUNNING
 from .endings import ERROR_SHOWN, record_error
 from .hot import HotStatement
 from .tables import job_workers, jobs

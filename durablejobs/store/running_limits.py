@@ -30,7 +30,6 @@ from ..jobs import ClaimedJob, Job, LimitState
 from ..running_limits import RunningLimit, group_text
 from .claims import (
     CLAIMING,
-    IS_PENDING,
     LOOKED_AT,
     HandlerFilter,
     best_first,
@@ -38,7 +37,9 @@ from .claims import (
     of_queues,
     with_handlers,
 )
+from .conditions import IS_PENDING
 from .hot import HotStatement, is_postgres, schema_of
+from .pending_queues import foremost
 from .tables import job_handlers, jobs
 from .upserts import upsert
 
@@ -308,6 +309,7 @@ def _best_without_key(
 ) -> list[_Candidate]:
     if not queues:
         return []
+    queues, most = foremost(connection, queues, most)
     queues, limited_count, values = of_queues(queues, rooms)
     shape, names = with_handlers(handlers)
     statement = without_key_statement(len(queues), *shape, limited_count, is_postgres(connection))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from ..config import parsed_job_id
 from ..jobs import Wish, WorkerRecord
-from .claims import IS_RUNNING
+from .conditions import IS_RUNNING
 from .hot import HotStatement
 from .tables import job_workers, jobs
 

@@ -181,6 +181,23 @@ def test_hundred_queues_are_served_together(enqueue: Enqueue, claim: Claim) -> N
 # Not before its time
 
 
+def test_a_thousand_queues_are_served_in_the_same_order(store: Store, clock: ManualClock, claim: Claim) -> None:
+    rows = [new_job(clock, queue=f"q{number % 1000}", priority=number * 7 % 11) for number in range(1500)]
+    store.new_jobs.insert_many(rows)
+    in_order = sorted(range(1, 1501), key=lambda job_id: (-rows[job_id - 1].priority, job_id))
+    found: list[int] = []
+    while claimed := ids(claim(most=500)):
+        found += claimed
+    assert found == in_order
+
+
+def test_a_paused_one_of_a_thousand_queues_takes_no_place(store: Store, clock: ManualClock, claim: Claim) -> None:
+    store.new_jobs.insert_many(new_job(clock, queue=f"q{number}", priority=number) for number in range(1000))
+    for number in range(800, 1000):
+        store.acts.pause(f"q{number}", None, None)
+    assert ids(claim(most=3)) == [800, 799, 798]
+
+
 def test_a_scheduled_job_is_never_claimed_before_its_moment(enqueue: Enqueue, claim: Claim, clock: ManualClock) -> None:
     enqueue(delay=60)
     clock.advance(59.999999)

@@ -18,7 +18,17 @@ from sqlalchemy import Engine, event
 
 from durablejobs import DurableJobs, JobFilter
 from durablejobs.statuses import Status
-from durablejobs.store import Store, claims, endings, held_jobs, queue_rules, rescues, running_limits, unique
+from durablejobs.store import (
+    Store,
+    claims,
+    endings,
+    held_jobs,
+    pending_queues,
+    queue_rules,
+    rescues,
+    running_limits,
+    unique,
+)
 
 from ..clocks import START, ManualClock
 
@@ -35,7 +45,11 @@ class Expected(NamedTuple):
 HOT: dict[str, tuple[str, Expected]] = {
     "promote": (claims.PROMOTE.sql, Expected(("ix_jobs_scheduled",))),
     "peek": (claims.PEEK.sql, Expected(("ix_jobs_pending", "ix_jobs_scheduled"))),
-    "pending queues": (claims.PENDING_QUEUES.sql, Expected(("ix_jobs_pending",))),
+    "pending queues": (pending_queues.PENDING_QUEUES.sql, Expected(("ix_jobs_pending",))),
+    "pending queues by their best": (
+        pending_queues.BY_THEIR_BEST.sql,
+        Expected(("ix_jobs_pending",), may_sort=True),
+    ),
     "best of one queue": (claims.found_statement(1).sql, Expected(("ix_jobs_pending", PRIMARY_KEY))),
     "best of five queues": (claims.found_statement(5).sql, Expected(("ix_jobs_pending", PRIMARY_KEY))),
     "best of two queues and two limited ones": (

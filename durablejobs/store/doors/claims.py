@@ -15,6 +15,7 @@ from .. import claims, endings, held_jobs, queue_rules, running_limits
 from ..access import Access
 from ..endings import Ending, Settlement
 from ..notes import write_notes
+from ..pending_queues import pending_queues
 from .door import Door
 
 if TYPE_CHECKING:  # imported where it is used: a command that enqueues one job has no use for it
@@ -95,7 +96,7 @@ class Claims(Door):
             return taken
 
         if not request.queues:
-            return take(claims.pending_queues(connection), request.most) if request.most else []
+            return take(pending_queues(connection), request.most) if request.most else []
         claimed: list[ClaimedJob] = []
         shares = [
             *zip(request.queues, request.quotas, strict=False),

@@ -20,7 +20,17 @@ from psycopg import sql
 
 from durablejobs import JobFilter
 from durablejobs.statuses import Status
-from durablejobs.store import Store, claims, endings, held_jobs, queue_rules, rescues, running_limits, unique
+from durablejobs.store import (
+    Store,
+    claims,
+    endings,
+    held_jobs,
+    pending_queues,
+    queue_rules,
+    rescues,
+    running_limits,
+    unique,
+)
 from durablejobs.store.hot import HotStatement
 
 from ... import postgres
@@ -56,7 +66,8 @@ TOKENS = {"ids": list(range(990_001, 990_501)), "tokens": [0] * 500, "results": 
 HOT: dict[str, Hot] = {
     "promote": Hot(claims.PROMOTE, {"now": NOW, "most": 2000}, 3 * 2000),
     "peek": Hot(claims.PEEK, {"now": NOW}, 5),
-    "pending queues": Hot(claims.PENDING_QUEUES, {}, 2 * len(QUEUES) + 10),
+    "pending queues": Hot(pending_queues.PENDING_QUEUES, {}, 2 * len(QUEUES) + 10),
+    "pending queues by their best": Hot(pending_queues.BY_THEIR_BEST, {}, 6 * len(QUEUES) + 10),
     "claim of one queue": Hot(*claim(500, "q7"), 3 * 500),
     "claim of a job of one queue": Hot(*claim(1, "q7"), 5),
     "claim of 50 queues": Hot(*claim(500, *QUEUES), 4 * 500),

@@ -104,5 +104,4 @@ def test_a_plan_that_was_made_for_an_empty_table_does_not_read_a_full_one_to_its
         jobs.enqueue_many("mail", [()] * 1000)
         plan = "\n".join(line for (line,) in connection.execute(call).fetchall())
         connection.execute("ROLLBACK")
-    assert "Index Scan using ix_jobs_pending" in plan
     assert "Seq Scan" not in plan
