@@ -30,6 +30,7 @@ from ..clock import from_text, to_text
 from ..jobs import ClaimedJob
 from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Settled, Snoozed, Stopped, Succeeded, failure_of
 from ..statuses import FINAL, Status
+from .arrays import array_text
 from .conditions import IS_RUNNING
 from .hot import DriverCursor, HotStatement, driver_of, in_sizes, is_postgres
 from .json_text import JsonText
@@ -152,7 +153,7 @@ def _succeed(connection: Connection, endings: list[Ending]) -> int:
         for job, outcome, started_at, ended_at in endings
     ]
     if is_postgres(connection):
-        columns = map(list, zip(*rows, strict=True))
+        columns = map(array_text, zip(*rows, strict=True))
         values = dict(zip(("ids", "tokens", "started", "finished", "results"), columns, strict=True))
         return SUCCEED_IN_POSTGRES.run(connection, values).rowcount
     cursor: DriverCursor = driver_of(connection).execute(succeed_statement(len(rows)), list(chain.from_iterable(rows)))

@@ -35,6 +35,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ...errors import ConfigurationError
 from ...jobs import NewJob
+from ..arrays import array_text
 from ..bulk import CHUNK, store_as_they_come
 from ..hot import DriverCursor, HotStatement, Run, run_on
 from ..inserts import users_connection
@@ -125,10 +126,10 @@ def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
 def insert_alike(connection: Connection, template: NewJob, arguments: Iterable[tuple[str, str]]) -> int:
     """Insert jobs that are like the template but for args and kwargs; return how many rows were stored."""
     connection.exec_driver_sql(_NO_LIMIT)
-    shared = {name: values[0] for name, values in _as_arrays([template]).items()}
+    shared = {name: values[0] for name, values in _columns([template]).items()}
 
     def insert_chunk(rows: list[tuple[str, str]]) -> int:
-        args, kwargs = map(list, zip(*rows, strict=True))
+        args, kwargs = map(array_text, zip(*rows, strict=True))
         return INSERT_ALIKE.run(connection, shared | {"args": args, "kwargs": kwargs}).rowcount
 
     return store_as_they_come(arguments, insert_chunk)
@@ -149,12 +150,15 @@ def insert_jobs_in(given: Any, new_jobs: Iterable[NewJob], schema: str) -> int:
     return stored
 
 
-def _as_arrays(new_jobs: Sequence[NewJob]) -> dict[str, list[Any]]:
-    columns = [list(column) for column in zip(*new_jobs, strict=True)]
-    arrays = dict(zip(NewJob._fields, columns, strict=True))
+def _as_arrays(new_jobs: Sequence[NewJob]) -> dict[str, str]:
+    return {name: array_text(values) for name, values in _columns(new_jobs).items()}
+
+
+def _columns(new_jobs: Sequence[NewJob]) -> dict[str, list[Any]]:
+    columns = dict(zip(NewJob._fields, map(list, zip(*new_jobs, strict=True)), strict=True))
     for name in ("run_at", "created_at"):  # with the zone: a user's connection may have any
-        arrays[name] = [f"{moment}+00" for moment in arrays[name]]
-    return arrays
+        columns[name] = [f"{moment}+00" for moment in columns[name]]
+    return columns
 
 
 def run_for_user(given: Any, schema: str) -> Run:

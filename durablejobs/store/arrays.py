@@ -1,0 +1,34 @@
+"""Arrays in the form in which PostgreSQL reads them as text.
+
+Many rows go to it as one array for each column. The driver would turn lists into arrays an element at a time, which
+takes a third of what storing the rows takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+_SEPARATOR: Final = "\0"
+"""Cannot be in a text of PostgreSQL."""
+
+
+def array_text(values: Sequence[str | float | None]) -> str:
+    """Return an array of one dimension; None becomes NULL."""
+    texts = [value for value in values if type(value) is str]
+    if len(texts) < len(values) or not texts:
+        return "{" + ",".join(map(_element, values)) + "}"
+    joined = _SEPARATOR.join(texts)
+    if joined.count(_SEPARATOR) >= len(texts):  # the server refuses it, and says why
+        return "{" + ",".join(map(_element, texts)) + "}"
+    return '{"' + _escaped(joined).replace(_SEPARATOR, '","') + '"}'
+
+
+def _element(value: str | float | None) -> str:
+    if value is None:
+        return "NULL"
+    return f'"{_escaped(value)}"' if isinstance(value, str) else repr(value)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
