@@ -44,11 +44,6 @@ class Access:
         self.open()
         return self.database.read()
 
-    def glance(self) -> Any:
-        """Yield a connection for one statement."""
-        self.open()
-        return self.database.glance()
-
     def write(self) -> Any:
         """Yield a connection in a transaction: leaving it commits, an exception rolls back."""
         self.open()
