@@ -90,7 +90,7 @@ def test_a_plan_that_was_made_for_an_empty_table_does_not_read_a_full_one_to_its
     jobs: DurableJobs, postgres_url: str
 ) -> None:
     jobs.open()
-    compiled = claims.claim_statement(2, locked=True).on_postgres("public")
+    compiled = claims.claim_statement(2).on_postgres("public")
     values = {"worker": 1, "now": NOW, "lease": NOW, "most": 1, "queue_0": "a", "queue_1": "b"}
     numbers = count(1)
     with postgres.admin(postgres_url) as connection:
