@@ -11,8 +11,13 @@ none of SQLite's locks, which are on the database file and the `-shm` file, so t
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_PLENTY: Final = 16
+"""How many times the room must be free."""
 
 
 def log_of(database: str | Path) -> Path:
@@ -21,8 +26,14 @@ def log_of(database: str | Path) -> Path:
 
 
 def make_room(log: Path, length: int) -> None:
-    """Make the log as long as this, if it is shorter; only in a write transaction, when nobody else writes to it."""
+    """Make the log as long as this, if it is shorter; only in a write transaction, when nobody else writes to it.
+
+    Not where that would take what little room others need: on a disk that is nearly full.
+    """
     with suppress(OSError), log.open("r+b", buffering=0) as file:  # no room is no harm
-        missing = length - file.seek(0, os.SEEK_END)
-        if missing > 0:
-            file.write(bytes(missing))
+        before = file.seek(0, os.SEEK_END)
+        missing = length - before
+        if missing > 0 and shutil.disk_usage(log.parent).free > _PLENTY * missing:
+            written = file.write(bytes(missing))
+            if written < missing:  # a quota, say: what was left of it is given back
+                file.truncate(before)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,6 +31,18 @@ def log(store: Store, database_path: Path) -> Path:
 def with_room(store: Store) -> None:
     with store.database.write():
         store.database.make_log_room()
+
+
+@contextmanager
+def limited_to(length: int) -> Iterator[None]:
+    """Let no file of this process become longer, within the block."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_log_that_has_room_grows_no_more(store: Store, log: Path, enqueue: Enqueue) -> None:
@@ -68,6 +82,26 @@ def test_room_in_a_log_without_a_single_frame_is_no_log(store: Store, log: Path,
     with_room(store)
     assert log.stat().st_size >= LENGTH
     assert sql("SELECT count(*) AS n FROM jobs") == [{"n": 0}]
+
+
+def test_a_disk_that_is_nearly_full_keeps_its_room_for_jobs(
+    store: Store, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who took it at his start would find none for his first jobs."""
+    length = log.stat().st_size
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=LENGTH))
+    with_room(store)
+    assert log.stat().st_size == length
+
+
+def test_room_of_which_there_is_only_a_part_is_given_back(store: Store, log: Path, enqueue: Enqueue, sql: Sql) -> None:
+    """As a quota does it: the disk has room, but not for this file."""
+    length = log.stat().st_size
+    with limited_to(length + 100_000):
+        with_room(store)
+    assert log.stat().st_size == length
+    enqueue()
+    assert sql("SELECT count(*) AS n FROM jobs") == [{"n": 1}]
 
 
 def test_the_log_of_a_link_is_beside_the_file(tmp_path: Path) -> None:
