@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import count
 from typing import Any
@@ -13,7 +13,8 @@ import pytest
 from psycopg import sql
 
 from durablejobs import DurableJobs, current_job
-from durablejobs.store import claims
+from durablejobs.store import claims, endings
+from durablejobs.store.hot import HotStatement
 from durablejobs.store.postgres.transactions import beginnings
 
 from ... import postgres
@@ -86,22 +87,46 @@ def test_a_plain_job_is_stored_in_one_round_trip(jobs: DurableJobs, monkeypatch:
     assert [text.split()[0] for text in executed] == ["INSERT"]
 
 
-def test_a_plan_that_was_made_for_an_empty_table_does_not_read_a_full_one_to_its_end(
-    jobs: DurableJobs, postgres_url: str
-) -> None:
-    jobs.open()
-    compiled = claims.claim_statement(2).on_postgres("public")
-    values = {"worker": 1, "now": NOW, "lease": NOW, "most": 1, "queue_0": "a", "queue_1": "b"}
+def kept_plan(connection: psycopg.Connection[Any], statement: HotStatement, values: Mapping[str, Any]) -> str:
+    """Return the plan that a worker's turn keeps for this statement, which is made at the first call."""
+    compiled = statement.on_postgres("public")
     numbers = count(1)
+    name = f"kept_{id(statement)}"
+    if not connection.execute("SELECT FROM pg_prepared_statements WHERE name = %s", (name,)).fetchall():
+        numbered = re.sub("%s", lambda _: f"${next(numbers)}", compiled.sql)
+        connection.execute(f"PREPARE {name} AS {numbered}")
+    literals = sql.SQL(", ").join(map(sql.Literal, compiled.positional(values)))
+    call = sql.SQL("EXPLAIN EXECUTE {}({})").format(sql.Identifier(name), literals)
+    return "\n".join(line for (line,) in connection.execute(call).fetchall())
+
+
+@pytest.fixture
+def turn(jobs: DurableJobs, postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection in a transaction as a worker's turn begins it; what there is is known to the planner."""
+    jobs.open()
     with postgres.admin(postgres_url) as connection:
         connection.execute("VACUUM ANALYZE jobs")
         connection.execute(beginnings(30, has_own_session=True).hot)
-        connection.execute(f"PREPARE claim AS {re.sub('%s', lambda _: f'${next(numbers)}', compiled.sql)}")
-        call = sql.SQL("EXPLAIN EXECUTE claim({})").format(
-            sql.SQL(", ").join(map(sql.Literal, compiled.positional(values)))
-        )
-        connection.execute(call)
-        jobs.enqueue_many("mail", [()] * 1000)
-        plan = "\n".join(line for (line,) in connection.execute(call).fetchall())
+        yield connection
         connection.execute("ROLLBACK")
-    assert "Seq Scan" not in plan
+
+
+def test_a_plan_that_was_made_for_an_empty_table_does_not_read_a_full_one_to_its_end(
+    jobs: DurableJobs, turn: psycopg.Connection[Any]
+) -> None:
+    claim = claims.claim_statement(2)
+    values = {"worker": 1, "now": NOW, "lease": NOW, "most": 1, "queue_0": "a", "queue_1": "b"}
+    kept_plan(turn, claim, values)
+    jobs.enqueue_many("mail", [()] * 1000)
+    assert "Seq Scan" not in kept_plan(turn, claim, values)
+
+
+def test_a_plan_that_was_made_while_no_job_ran_ends_many_each_by_its_id(
+    jobs: DurableJobs, turn: psycopg.Connection[Any]
+) -> None:
+    jobs.enqueue_many("mail", [()] * 5000)
+    turn.execute("ANALYZE jobs")
+    values = dict.fromkeys(("ids", "tokens", "started", "finished", "results"), "{}")
+    plan = kept_plan(turn, endings.SUCCEED_IN_POSTGRES, values)
+    assert "Index Scan using pk_jobs" in plan
+    assert "ix_jobs_running" not in plan
