@@ -20,13 +20,13 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, bindparam, event, select
+from sqlalchemy import Connection, event, select
 
 from ..clock import Clock, to_text
 from ..errors import ClaimLostError, TransactionError
 from ..jobs import ClaimedJob, Notes
 from ..outcomes import Succeeded
-from .conditions import IS_RUNNING
+from .conditions import IS_HELD
 from .database import Database, LentTransaction
 from .endings import Ending, succeed
 from .hot import HotStatement
@@ -41,11 +41,7 @@ LONG: Final = 5.0
 """Seconds; whoever keeps others waiting for longer, all writers in SQLite, is named in the log."""
 
 # FOR UPDATE, where the database has locks on rows, so that nobody takes the job away until the commit.
-IS_OURS: Final = HotStatement(
-    select(jobs.c.id)
-    .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
-    .with_for_update()
-)
+IS_OURS: Final = HotStatement(select(jobs.c.id).where(*IS_HELD).with_for_update())
 
 # ROLLBACK TO a savepoint is a part of the transaction, not its end.
 _ENDS_TRANSACTION: Final = re.compile(

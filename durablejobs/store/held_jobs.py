@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, literal_column, select, update
 
 from ..jobs import ClaimedJob
-from .conditions import IS_RUNNING
+from .conditions import IS_HELD, IS_RUNNING
 from .hot import HotStatement
 from .tables import jobs
 
@@ -34,7 +34,7 @@ def extend_leases(connection: Connection, worker_id: int, lease: str) -> int:
 # A job that was claimed but never started, or handed back by a stopping worker, keeps its attempt.
 RELEASE: Final = HotStatement(
     update(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
+    .where(*IS_HELD)
     .values(
         status=literal_column("CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END"),
         finished_at=literal_column("cancel_requested_at"),

@@ -8,16 +8,14 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..jobs import ClaimedJob, LogLine, Notes
-from .conditions import IS_RUNNING
+from .conditions import IS_HELD
 from .hot import HotStatement
 from .json_text import JsonText
 from .tables import job_logs, jobs
 
 # Also where there is no progress to write: that it finds its row says that the job is still this worker's.
 _PROGRESS: Final = HotStatement(
-    update(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
-    .values(progress=func.coalesce(bindparam("progress", type_=JsonText), jobs.c.progress))
+    update(jobs).where(*IS_HELD).values(progress=func.coalesce(bindparam("progress", type_=JsonText), jobs.c.progress))
 )
 _LINE: Final = HotStatement(
     insert(job_logs).values({name: bindparam(name) for name in ("job_id", "attempt", "at", "level", "message")})

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Text, bindparam, exists, func, literal_column
 
 from ..outcomes import Failure
 from ..statuses import FINAL, Status
-from .conditions import IS_RUNNING
+from .conditions import IS_HELD, IS_RUNNING
 from .endings import ERROR_SHOWN, record_error
 from .hot import HotStatement
 from .tables import job_workers, jobs
@@ -68,7 +68,7 @@ COUNT_STRAYS: Final = HotStatement(select(func.count()).select_from(jobs).where(
 
 _GIVE_BACK: Final = HotStatement(
     update(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.claim_token == bindparam("token"), IS_RUNNING)
+    .where(*IS_HELD)
     .values(
         status=bindparam("status"),
         finished_at=bindparam("finished_at"),

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from durablejobs import DurableJobs, current_job
-from durablejobs.store import claims, endings
+from durablejobs.store import claims, effects, endings, held_jobs
 from durablejobs.store.hot import HotStatement
 from durablejobs.store.postgres.transactions import beginnings
 
@@ -121,12 +121,19 @@ def test_a_plan_that_was_made_for_an_empty_table_does_not_read_a_full_one_to_its
     assert "Seq Scan" not in kept_plan(turn, claim, values)
 
 
-def test_a_plan_that_was_made_while_no_job_ran_ends_many_each_by_its_id(
-    jobs: DurableJobs, turn: psycopg.Connection[Any]
+BY_ID = {
+    "succeed": (endings.SUCCEED_IN_POSTGRES, dict.fromkeys(("ids", "tokens", "started", "finished", "results"), "{}")),
+    "is ours": (effects.IS_OURS, {"job": 1, "token": 1}),
+    "release": (held_jobs.RELEASE, {"job": 1, "token": 1}),
+}
+
+
+@pytest.mark.parametrize("name", BY_ID)
+def test_a_plan_that_was_made_while_no_job_ran_finds_those_that_run_by_their_ids(
+    jobs: DurableJobs, turn: psycopg.Connection[Any], name: str
 ) -> None:
     jobs.enqueue_many("mail", [()] * 5000)
     turn.execute("ANALYZE jobs")
-    values = dict.fromkeys(("ids", "tokens", "started", "finished", "results"), "{}")
-    plan = kept_plan(turn, endings.SUCCEED_IN_POSTGRES, values)
+    plan = kept_plan(turn, *BY_ID[name])
     assert "Index Scan using pk_jobs" in plan
     assert "ix_jobs_running" not in plan
