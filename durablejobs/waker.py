@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+from contextlib import suppress
 from typing import Final
 
 from .store.database import Watch
@@ -33,7 +34,8 @@ class Waker:
         """End the sleep, or the next one at once."""
         if not self._is_woken:
             self._is_woken = True
-            self._button.send(b"!")
+            with suppress(OSError):  # closed at this moment: nobody sleeps any more
+                self._button.send(b"!")
 
     def sleep(self, seconds: float) -> None:
         """Sleep until woken, at most so long."""

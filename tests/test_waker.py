@@ -160,3 +160,10 @@ def test_after_closing_ringing_is_in_vain_and_no_error(store: Store) -> None:
     waker.close()
     watched.close()
     waker.wake()
+
+
+@pytest.mark.sqlite("nothing of it is about the database")
+def test_who_wakes_at_the_moment_of_the_close_is_not_told(waker: Waker) -> None:
+    waker.close()
+    waker._is_woken = False  # he had looked just before
+    waker.wake()

@@ -46,7 +46,7 @@ def connect(parameters: dict[str, Any], prepares: bool) -> DriverConnection:
     )
     connection.parameters = parameters
     connection.has_own_session = prepares
-    connection.made_at = connection.used_at = time.monotonic()
+    connection.made_at = time.monotonic()
     return connection
 
 

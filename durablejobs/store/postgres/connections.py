@@ -87,6 +87,9 @@ class Connections:
     def _refuse_stale(self, driver: DriverConnection, *_: object) -> None:
         """Let the pool make a new connection in place of one that is dead, or no better than another that was."""
         now = time.monotonic()
+        if driver.used_at is None:  # made for this use: whatever is wrong with it, another would be no better
+            driver.used_at = now
+            return
         if driver.made_at < self._stale_until or driver.was_hung_up:
             raise DisconnectionError
         if now - driver.used_at > LONG_UNUSED and not driver.answers():

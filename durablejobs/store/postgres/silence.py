@@ -45,8 +45,8 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
     has_own_session: bool = True
     """Whether the server knows this connection by its process id; not behind a pooler."""
     made_at = 0.0
-    used_at = 0.0
-    """By the monotonic clock."""
+    used_at: float | None = None
+    """By the monotonic clock; None: never yet."""
 
     def __del__(self, *_warn: Any) -> None:
         """Close without psycopg's warning: who lets a `DurableJobs` go may leave it open, as with a file."""
