@@ -51,15 +51,15 @@ def write(directory: Path) -> None:
 
 
 _PAGES = {"performance.md": ("full", "quick", "smoke"), "postgresql.md": ("postgres",)}
-"""Which modes' results stand on which page, the fullest first."""
+"""Which modes' results may stand on which page."""
 
 
 def refresh(pages: Path, directory: Path) -> None:
-    """Write the fullest results' figures between the marks of each page, if it has them."""
+    """Write the newest results' figures between the marks of each page, if it has them."""
     for page, modes in _PAGES.items():
         found = _found(directory, modes)
         if found:
-            _refresh(pages / page, found[0])
+            _refresh(pages / page, max(found, key=lambda results: str(results["machine"]["date"])))
 
 
 def _refresh(page: Path, results: dict[str, Any]) -> None:
