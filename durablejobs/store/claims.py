@@ -34,7 +34,7 @@ from ..jobs import ClaimedJob
 from .conditions import IS_PENDING, IS_SCHEDULED, is_among
 from .hot import Ask, HotStatement, is_postgres
 from .moments import Moment
-from .pending_queues import foremost
+from .pending_queues import foremost, most_at_once
 from .tables import jobs
 
 MOST_PROMOTED: Final = 2000
@@ -260,7 +260,7 @@ def claim(
     queues = [queue for queue in queues if rooms.get(queue, 1)]
     if not queues:
         return []
-    queues, most = foremost(connection, queues, most)
+    most, queues = most_at_once(queues, most), foremost(connection, queues)
     queues, limited_count, values = of_queues(queues, rooms)
     shape, names = with_handlers(handlers)
     values |= names

@@ -49,14 +49,21 @@ def pending_queues(connection: Connection) -> list[str]:
     return [row[0] for row in PENDING_QUEUES.run(connection, {})]
 
 
-def foremost(connection: Connection, queues: Sequence[str], most: int) -> tuple[Sequence[str], int]:
-    """Return those of these queues into which a claim looks that wants so many jobs, and how many it may claim.
+def most_at_once(queues: Sequence[str], most: int) -> int:
+    """Return how many jobs a claim may take of these queues that wants so many.
 
-    These are the queues with the best first jobs, by priority, then id. All jobs of the others come behind those, so
-    as many as there are queues can be claimed without passing over a better one.
+    As many as it looks into, where it does not look into all: so it passes over no better one.
+    """
+    return most if len(queues) <= MOST_TOGETHER else min(most, MOST_TOGETHER)
+
+
+def foremost(connection: Connection, queues: Sequence[str]) -> Sequence[str]:
+    """Return those of these queues into which a claim looks.
+
+    These are the queues with the best first jobs, by priority, then id. All jobs of the others come behind those.
     """
     if len(queues) <= MOST_TOGETHER:
-        return queues, most
+        return queues
     wanted = frozenset(queues)
     in_order = [row[0] for row in BY_THEIR_BEST.run(connection, {}) if row[0] in wanted]
-    return in_order[:MOST_TOGETHER], min(most, MOST_TOGETHER)
+    return in_order[:MOST_TOGETHER]

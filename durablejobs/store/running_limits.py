@@ -39,7 +39,7 @@ from .claims import (
 )
 from .conditions import IS_PENDING
 from .hot import HotStatement, is_postgres, schema_of
-from .pending_queues import foremost
+from .pending_queues import foremost, most_at_once
 from .tables import job_handlers, jobs
 from .upserts import upsert
 
@@ -153,6 +153,7 @@ def claim(
     `turn_of` is kept from claim to claim: where to go on in a queue where so many keys wait that they take turns.
     """
     queues = [queue for queue in queues if rooms.get(queue, 1)]
+    most = most_at_once(queues, most)
     sources = [_without_key(connection, queues, most, handlers, rooms, places.limits)]
     for queue in queues:
         for key in _waiting_keys(connection, queue, turn_of):
@@ -309,7 +310,7 @@ def _best_without_key(
 ) -> list[_Candidate]:
     if not queues:
         return []
-    queues, most = foremost(connection, queues, most)
+    most, queues = most_at_once(queues, most), foremost(connection, queues)
     queues, limited_count, values = of_queues(queues, rooms)
     shape, names = with_handlers(handlers)
     statement = without_key_statement(len(queues), *shape, limited_count, is_postgres(connection))

@@ -86,6 +86,15 @@ def test_best_priority_first_then_the_oldest_whatever_has_a_limit(store: Store, 
     assert [job.id for job in claim(store, 9, limits(sync=2))] == [3, 5, 2, 4]
 
 
+def test_so_it_is_in_more_queues_than_a_claim_looks_into(store: Store, enqueue: Enqueue, clock: ManualClock) -> None:
+    store.new_jobs.insert_many(new_job(clock, handler="mail", queue=f"q{number}", priority=1) for number in range(200))
+    last = enqueue(handler="sync", running_key="sync", queue="q0")
+    found: list[int] = []
+    while claimed := claim(store, 500, limits(sync=1)):
+        found += [job.id for job in claimed]
+    assert found == [*range(1, 201), last]
+
+
 def test_what_was_put_in_without_its_key_gets_it_at_the_claim(store: Store, enqueue: Enqueue, sql: Sql) -> None:
     for tenant in ('["acme"]', '["acme"]', '["other"]', "[]"):
         sql("INSERT INTO jobs(handler, args) VALUES ('sync', ?)", tenant)

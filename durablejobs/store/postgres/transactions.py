@@ -1,4 +1,4 @@
-"""A transaction that writes: begun and ended in one round trip each."""
+"""What holds in our sessions and transactions; and transactions that write, begun and ended in one round trip each."""
 
 from __future__ import annotations
 

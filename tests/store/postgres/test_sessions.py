@@ -137,3 +137,10 @@ def test_a_plan_that_was_made_while_no_job_ran_finds_those_that_run_by_their_ids
     plan = kept_plan(turn, *BY_ID[name])
     assert "Index Scan using pk_jobs" in plan
     assert "ix_jobs_running" not in plan
+
+
+def test_a_connection_just_made_is_used_although_another_thread_finds_all_stale(jobs: DurableJobs) -> None:
+    jobs.open()
+    jobs._store.database._connections._stale_until = float("inf")  # type: ignore[attr-defined]
+    job = jobs.enqueue("mail")
+    assert jobs.get(job.id).handler == "mail"
