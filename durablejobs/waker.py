@@ -17,8 +17,8 @@ FINEST_WAIT: Final = 0.001
 class Waker:
     """Sleeps for one thread; others wake it. Waking is safe from signal handlers: it takes no lock."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
         self._button.setblocking(False)
@@ -27,6 +27,15 @@ class Waker:
         self._alone.register(self._bell, selectors.EVENT_READ)
         self._watching = selectors.DefaultSelector()
         self._watching.register(self._bell, selectors.EVENT_READ)
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether it has a look-out."""
+        return self._watch is not None
+
+    def use(self, watch: Watch) -> None:
+        """Sleep on this look-out from now on; `close` ends it. What was committed before is no news to it."""
+        self._watch = watch
         if watch.descriptor is not None:
             self._watching.register(watch.descriptor, selectors.EVENT_READ)
 
@@ -43,13 +52,15 @@ class Waker:
             self._rise()
 
     def sleep_watching(self, seconds: float) -> None:
-        """Sleep until woken or somebody else has committed, at most so long."""
+        """Sleep until woken or somebody else has committed, at most so long; `use` must have given it a look-out."""
+        watch = self._watch
+        assert watch is not None
         until = time.monotonic() + seconds
-        while not self._watch.changed():
+        while not watch.changed():
             left = until - time.monotonic()
             if left <= 0:
                 return
-            pause = min(left, self._watch.ask_again_in())
+            pause = min(left, watch.ask_again_in())
             if pause < FINEST_WAIT:
                 time.sleep(pause)
                 pause = 0.0
@@ -57,7 +68,7 @@ class Waker:
                 if key.fileobj is self._bell:
                     self._rise()
                     return
-                self._watch.note_write()
+                watch.note_write()
 
     def _rise(self) -> None:
         # First empty the bell, then take the next ringing: the other way round one could be lost for ever.
@@ -69,5 +80,7 @@ class Waker:
         self._is_woken = True
         self._alone.close()
         self._watching.close()
+        if self._watch is not None:
+            self._watch.close()
         self._bell.close()
         self._button.close()

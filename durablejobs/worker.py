@@ -156,8 +156,7 @@ class Worker:
     def _build(self) -> None:
         """Make the parts of a registered worker; none of them runs yet."""
         config = self._config
-        self._watch = self._store.watch_work()
-        self._waker = Waker(self._watch)
+        self._waker = Waker()
         self._watchdog = Watchdog(self._clock, self._reporter.note_stuck)
         self._lanes = LaneBuilder(
             self._executor,
@@ -237,7 +236,6 @@ class Worker:
         self._watchdog.stop()
         if self._waker is not None:
             self._waker.close()
-        self._watch.close()
         self._reporter.flush()
         if self._turns.claimed_ids:  # the register says whose they are, for those who rescue them
             log.warning("%d claimed jobs are left for other workers to rescue", len(self._turns.claimed_ids))
@@ -339,10 +337,17 @@ class Worker:
         """Sleep until there is something to do."""
         if self._may_claim_more() or self._is_done() or self._waker is None:
             return
-        if self._lanes.has_free_place:
-            self._waker.sleep_watching(self._pause())
-        else:
+        if not self._lanes.has_free_place:
             self._waker.sleep(self._pause())
+        elif self._waker.is_watching:
+            self._waker.sleep_watching(self._pause())
+        else:  # and take another turn: what came before is no news
+            self._persist(self._watch)
+
+    def _watch(self) -> None:
+        """Begin to look out for commits; who only drains a queue never does (to end it takes the kernel 20 ms)."""
+        assert self._waker is not None
+        self._waker.use(self._store.watch_work())
 
     def _may_claim_more(self) -> bool:
         return self._turns.most_wanted() > 0 and self._lanes.is_worth_a_claim()

@@ -34,10 +34,10 @@ def waker(request: pytest.FixtureRequest, store: Store, monkeypatch: pytest.Monk
     if store.database.path is None:  # a new connection to a server is news
         wait_until(watched.changed, "the server listens")
         watched.note_write()
-    opened = Waker(watched)
+    opened = Waker()
+    opened.use(watched)
     yield opened
     opened.close()
-    watched.close()
 
 
 @pytest.fixture(params=["sleep", "sleep_watching"])
@@ -155,10 +155,9 @@ def test_no_wake_is_lost_between_two_threads(waker: Waker) -> None:
 
 
 def test_after_closing_ringing_is_in_vain_and_no_error(store: Store) -> None:
-    watched = store.watch_work()
-    waker = Waker(watched)
+    waker = Waker()
+    waker.use(store.watch_work())
     waker.close()
-    watched.close()
     waker.wake()
 
 

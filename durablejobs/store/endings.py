@@ -59,7 +59,7 @@ class Settlement(NamedTuple):
     """The new status of each job that did not succeed."""
 
 
-_SIZES: Final = (500, 100, 20, 4, 1)
+_SIZES: Final = (2000, 500, 100, 20, 4, 1)
 """The largest is what a worker with short jobs has claimed ahead."""
 
 

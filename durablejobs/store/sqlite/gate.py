@@ -5,6 +5,8 @@ time, and five others starve (measured: 1,231 transactions against one each). So
 locks first. To write one needs the inner lock, to ask for it the outer one, which is given back as soon as one is in.
 Whoever comes out and wants in again finds the outer lock in the hands of the next in line.
 
+The locks are asked for, not waited for, because a wait for a file lock knows no timeout.
+
 Both are byte-range locks, so the kernel opens the gate when a process dies in it. A process that is stopped in it makes
 the others wait until their timeout, as SQLite's own lock would.
 """
@@ -25,10 +27,14 @@ OUTER: Final = 1 << 40
 INNER: Final = OUTER + 1
 """Offsets of the two bytes, far behind all seats."""
 
-ASK_OUTER_EVERY: Final = 0.0005
-ASK_INNER_EVERY: Final = 0.0001
-"""Seconds between two questions. Asking, not waiting, because a wait for a file lock knows no timeout; only one asks
-for the inner lock at a time."""
+ASK_OUTER: Final = (0.0005, 0.004)
+"""Seconds between two questions for the outer lock, at least and at most; between them a quarter of what the asking
+process was in for at last: where turns are long, some tens of questions would be asked in each, by everybody, and eight
+workers on two processors did little else. All who hold it equally long ask equally often, however long they wait:
+whoever asked more seldom with the time would get in more seldom than those who have just come."""
+ASK_INNER: Final = (0.0001, 0.001)
+"""The same for the inner lock, which one at a time asks for: ever more seldom."""
+_EVER_LONGER: Final = 1.5
 
 
 class Gate:
@@ -43,6 +49,8 @@ class Gate:
         self._file: LockFile | None = None
         self._threads = threading.Lock()
         self._inside: int | None = None
+        self._came_in = 0.0
+        self._stayed = 0.0
         self._shielded = 0
 
     def enter(self, timeout: float) -> bool:
@@ -66,7 +74,7 @@ class Gate:
         try:
             if self._file is None:
                 self._file = self._use_lock_file()
-            entered = self._file is None or self._pass_turnstile(self._file, time.monotonic() + timeout)
+            entered = self._file is None or self._pass_turnstile(self._file, timeout)
         except BaseException:
             self._threads.release()
             raise
@@ -74,6 +82,7 @@ class Gate:
             self._threads.release()
             return False
         self._inside = threading.get_ident()
+        self._came_in = time.monotonic()
         return True
 
     def refuse_write_inside_write(self) -> None:
@@ -95,6 +104,7 @@ class Gate:
     def leave(self) -> None:
         """Let the next one in."""
         self._inside = None
+        self._stayed = time.monotonic() - self._came_in
         shielded = self._shielded
         try:
             if self._file is not None:
@@ -122,22 +132,27 @@ class Gate:
         """Let the one who is in be interrupted: a handler whose transaction this is."""
         unshield(self._shielded)
 
-    @staticmethod
-    def _pass_turnstile(file: LockFile, give_up: float) -> bool:
+    def _pass_turnstile(self, file: LockFile, timeout: float) -> bool:
         if file.try_lock(OUTER, 2):  # nobody there: both in one system call
             file.unlock(OUTER)
             return True
-        if not _lock(file, OUTER, ASK_OUTER_EVERY, give_up):
+        give_up = time.monotonic() + timeout
+        least, most = ASK_OUTER
+        pause = min(max(least, self._stayed / 4), most)
+        if not _lock(file, OUTER, (pause, pause), give_up):
             return False
         try:
-            return _lock(file, INNER, ASK_INNER_EVERY, give_up)
+            return _lock(file, INNER, ASK_INNER, give_up)
         finally:
             file.unlock(OUTER)
 
 
-def _lock(file: LockFile, offset: int, ask_every: float, give_up: float) -> bool:
+def _lock(file: LockFile, offset: int, pauses: tuple[float, float], give_up: float) -> bool:
+    """Ask until it is locked, after the first of these pauses at first, after the second one at last."""
+    pause, longest = pauses
     while not file.try_lock(offset):
         if time.monotonic() >= give_up:
             return False
-        time.sleep(ask_every)
+        time.sleep(pause)
+        pause = min(_EVER_LONGER * pause, longest)
     return True
