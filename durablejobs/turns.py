@@ -52,6 +52,8 @@ class Turns:
         self._persist = persist
         self._clock = store.clock
         self._limits = executor.running_limits()
+        self._only_queue: str | None = None
+        """What the last peek of this turn told."""
         self._unsettled: list[Ending] = []
         self._last_notes: list[Notes] = []
         """Of the runs whose endings are not settled."""
@@ -73,9 +75,12 @@ class Turns:
         self._take_finished()
         requests = self._lanes.requests(self._worker_id, self._config.lease, self.most_wanted())
         wanted = sum(request.most for request in requests)
+        self._only_queue = None
         if not self._unsettled and not self._is_worth_a_claim(wanted):
             return
-        turn = self._store.claims.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
+        turn = self._store.claims.turn(
+            self._unsettled, *requests, notes=self._last_notes, limits=self._limits, only_queue=self._only_queue
+        )
         self._conclude(turn.settlement)
         self._lanes.note_claimed(requests, turn.claimed)
         self._accept(turn.claimed)
@@ -83,7 +88,7 @@ class Turns:
     def _is_worth_a_claim(self, wanted: int) -> bool:
         if not wanted:
             return False
-        has_work, self.next_due = self._store.claims.peek()
+        has_work, self.next_due, self._only_queue = self._store.claims.peek()
         if not has_work:
             self._lanes.note_empty()
         return has_work

@@ -54,6 +54,11 @@ class Access:
         self.open()
         return self.database.ask(statement, values)
 
+    def write_at_once(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one hot statement that writes, in a transaction of its own."""
+        self.open()
+        return self.database.write_at_once(statement, values)
+
     def write_hot(self) -> Any:
         """Do what `write` does for hot statements alone, which may be planned once for all."""
         self.open()

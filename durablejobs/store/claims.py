@@ -21,7 +21,6 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
-    false,
     func,
     literal_column,
     select,
@@ -33,7 +32,6 @@ from sqlalchemy import (
 from ..jobs import ClaimedJob
 from .conditions import IS_PENDING, IS_SCHEDULED, is_among
 from .hot import Ask, HotStatement, is_postgres
-from .moments import Moment
 from .pending_queues import foremost, most_at_once
 from .tables import jobs
 
@@ -69,28 +67,10 @@ PROMOTE: Final = HotStatement(
     .values(status=literal_column("'pending'"))
 )
 
-_a_queue = select(func.min(jobs.c.queue)).where(IS_PENDING).scalar_subquery()
-_next_due = select(func.min(jobs.c.run_at)).where(IS_SCHEDULED).scalar_subquery()
-# Asked without the write lock, so that idle workers do not queue for it at every commit of somebody else.
-# The first of an index, and not EXISTS: where many jobs are pending PostgreSQL expects to find one soon in the table
-# itself, and reads it past all those that have ended.
-PEEK: Final = HotStatement(
-    select(
-        (_a_queue.is_not(None) | func.coalesce(_next_due <= bindparam("now", type_=Moment), false())).label("has_work"),
-        _next_due.label("next_due"),
-    )
-)
-
 
 def promote(connection: Connection, now: str) -> int:
     """Make what is due pending, the longest due first; return how many."""
     return PROMOTE.run(connection, {"now": now, "most": MOST_PROMOTED}).rowcount
-
-
-def peek(ask: Ask, now: str) -> tuple[bool, str | None]:
-    """Return whether a job is pending or due, and the `run_at` of the scheduled job that is due first."""
-    ((has_work, next_due),) = ask(PEEK, {"now": now})
-    return bool(has_work), next_due
 
 
 class HandlerFilter(NamedTuple):
@@ -273,6 +253,12 @@ def claim(
     if found:
         CLAIM_FOUND.run(connection, {**marks, "ids": json.dumps([job.id for job in found])})
     return found
+
+
+def claim_at_once(write: Ask, queue: str, most: int, worker_id: int, now: str, lease: str) -> list[ClaimedJob]:
+    """Claim up to `most` pending jobs of one queue in PostgreSQL, as `claim` does, by a statement that stands alone."""
+    values = {"queue_0": queue, "most": most, "worker": worker_id, "now": now, "lease": lease}
+    return claimed_jobs(write(claim_statement(1), values))
 
 
 def of_queues(queues: Sequence[str], rooms: Mapping[str, int]) -> tuple[Sequence[str], int, dict[str, Any]]:

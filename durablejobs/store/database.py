@@ -116,6 +116,10 @@ class Database(Protocol):
         """Do the same for hot statements alone, which may be planned once for all."""
         ...
 
+    def write_at_once(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one hot statement that writes, in a transaction of its own."""
+        ...
+
     def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
         """Insert jobs in one transaction; return for each its id and True, or the live job with its key and False."""
         ...

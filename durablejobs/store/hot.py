@@ -104,7 +104,7 @@ Run = Callable[[HotStatement, Mapping[str, Any]], DriverCursor]
 """Runs a statement on one of the connections that it may come from: ours, or one that the user passes."""
 
 Ask = Callable[[HotStatement, Mapping[str, Any]], Sequence[Any]]
-"""Runs a statement that reads by itself; returns its rows."""
+"""Runs a statement by itself; returns its rows."""
 
 
 def run_on(connection: Connection) -> Run:

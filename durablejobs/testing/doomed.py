@@ -56,13 +56,14 @@ class _DoomedClaims(Claims):
         *requests: ClaimRequest,
         notes: Sequence[Notes] = (),
         limits: Mapping[str, RunningLimit] = NO_LIMITS,
+        only_queue: str | None = None,
     ) -> Turn:
         """Settle and claim as always, up to the point of death."""
         last_words = [ending for ending in finished if self._is_chosen(ending.job.handler)]
         if self._at == "end" and last_words:
             self.settle(requests[0].worker_id, [ending for ending in finished if ending not in last_words])
             _die()
-        turn = super().turn(finished, *requests, notes=notes, limits=limits)
+        turn = super().turn(finished, *requests, notes=notes, limits=limits, only_queue=only_queue)
         if self._at == "start" and any(self._is_chosen(job.handler) for job in turn.claimed):
             _die()
         return turn

@@ -23,6 +23,7 @@ from durablejobs.store import (
     claims,
     endings,
     held_jobs,
+    peeking,
     pending_queues,
     queue_rules,
     rescues,
@@ -44,7 +45,7 @@ class Expected(NamedTuple):
 
 HOT: dict[str, tuple[str, Expected]] = {
     "promote": (claims.PROMOTE.sql, Expected(("ix_jobs_scheduled",))),
-    "peek": (claims.PEEK.sql, Expected(("ix_jobs_pending", "ix_jobs_scheduled"))),
+    "peek": (peeking.PEEK.sql, Expected(("ix_jobs_pending", "ix_jobs_scheduled"))),
     "pending queues": (pending_queues.PENDING_QUEUES.sql, Expected(("ix_jobs_pending",))),
     "pending queues by their best": (
         pending_queues.BY_THEIR_BEST.sql,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from ...clock import from_text, to_text
 from ...jobs import ClaimedJob, Notes
 from ...running_limits import NO_LIMITS, RunningLimit
-from .. import claims, endings, held_jobs, queue_rules, running_limits
+from .. import claims, endings, held_jobs, peeking, queue_rules, running_limits
 from ..access import Access
 from ..endings import Ending, Settlement
 from ..notes import write_notes
@@ -57,12 +57,15 @@ class Claims(Door):
         *requests: ClaimRequest,
         notes: Sequence[Notes] = (),
         limits: Mapping[str, RunningLimit] = NO_LIMITS,
+        only_queue: str | None = None,
     ) -> Turn:
         """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync.
 
         There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished,
-        `limits` those of the worker's handlers.
+        `limits` those of the worker's handlers, `only_queue` is what a peek has told just before.
         """
+        if only_queue is not None and not (finished or notes or limits) and _are_simple(requests, only_queue):
+            return Turn(Settlement([], {}), self._claim_at_once(requests[0], only_queue))
         with self._write_hot() as connection:
             write_notes(connection, notes)
             now = self._clock.now()
@@ -72,6 +75,11 @@ class Claims(Door):
             places = running_limits.places(connection, limits)
             claimed = [job for request in requests for job in self._claim(connection, request, now, rooms, places)]
         return Turn(settlement, claimed)
+
+    def _claim_at_once(self, request: ClaimRequest, queue: str) -> list[ClaimedJob]:
+        now = self._clock.now()
+        lease = to_text(now + timedelta(seconds=request.lease))
+        return claims.claim_at_once(self._write_at_once, queue, request.most, request.worker_id, to_text(now), lease)
 
     def _claim(
         self,
@@ -108,10 +116,13 @@ class Claims(Door):
                 claimed += take([queue], wanted)
         return claimed
 
-    def peek(self) -> tuple[bool, datetime | None]:
-        """Return whether a job is pending or due, and when the next scheduled one is due; takes no lock."""
-        has_work, next_due = claims.peek(self._ask, self._clock.now_text())
-        return has_work, _readable(next_due)
+    def peek(self) -> tuple[bool, datetime | None, str | None]:
+        """Return whether a job is pending or due, when the next scheduled one is due, and `Peek.only_queue`.
+
+        Takes no lock.
+        """
+        has_work, next_due, only_queue = peeking.peek(self._ask, self._clock.now_text())
+        return has_work, _readable(next_due), only_queue
 
     def settle(self, worker_id: int, finished: Sequence[Ending], notes: Sequence[Notes] = ()) -> Settlement:
         """Write endings only."""
@@ -147,6 +158,14 @@ class Claims(Door):
         """Return the ids of the jobs that this worker has claimed and that are to be cancelled."""
         with self._read() as connection:
             return held_jobs.asked_to_stop(connection, worker_id)
+
+
+def _are_simple(requests: Sequence[ClaimRequest], only_queue: str) -> bool:
+    """Whether one plain claim of this queue is all that is asked for."""
+    if len(requests) > 1:
+        return False
+    (request,) = requests
+    return request.most > 0 and request.handlers is None and (not request.queues or only_queue in request.queues)
 
 
 def _readable(moment: str | None) -> datetime | None:

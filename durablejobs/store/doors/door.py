@@ -14,5 +14,6 @@ class Door:
         self._ask = access.ask
         self._write = access.write
         self._write_hot = access.write_hot
+        self._write_at_once = access.write_at_once
         self._database = access.database
         self._clock = access.clock

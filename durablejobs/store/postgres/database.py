@@ -109,6 +109,15 @@ class PostgresDatabase:
         """Return the same for hot statements alone; the server keeps one plan for each."""
         return WriteTransaction(self._connections.begin_hot, self.location, self.config.busy_timeout)
 
+    def write_at_once(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one hot statement that writes; transaction and all in one round trip where possible."""
+        if self._connections.has_pipelines:
+            compiled = statement.on_postgres(self.schema)
+            with self.translated_errors():
+                return self._connections.run_hot_at_once(compiled.sql, compiled.positional(values))
+        with self.write_hot() as connection:
+            return list(statement.run(connection, values))
+
     def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
         """Insert jobs in one transaction; by one statement where that is possible."""
         if self._connections.has_own_sessions and all(job.unique_key is None for job in group):

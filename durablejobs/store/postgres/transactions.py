@@ -54,14 +54,27 @@ def session(busy_timeout: float) -> str:
     return f"SELECT {_set(_USUAL | _DURABLE | _patience(busy_timeout) | alone, is_local=False)}"
 
 
-class Beginnings(NamedTuple):
-    """The statements that begin a transaction, in one round trip."""
+class Beginning(NamedTuple):
+    """The two statements that begin a transaction."""
 
-    reading: str
+    begin: str
+    set: str
+    """It sets what holds in the transaction, and returns the server's time first."""
+
+    @property
+    def in_one(self) -> str:
+        """Both, for one round trip."""
+        return f"{self.begin}; {self.set}"
+
+
+class Beginnings(NamedTuple):
+    """How transactions begin."""
+
+    reading: Beginning
     """One snapshot for all statements, as in SQLite."""
-    writing: str
+    writing: Beginning
     """Read committed, whatever the default: the statements are written for it."""
-    hot: str
+    hot: Beginning
     """The same for hot statements alone: of each one plan is kept."""
 
 
@@ -77,8 +90,8 @@ def beginnings(busy_timeout: float, has_own_session: bool) -> Beginnings:
     )
 
 
-def _begin(mode: str, settings: Mapping[str, str]) -> str:
-    return f"BEGIN {mode}; SELECT {_CLOCK}{', ' if settings else ''}{_set(settings, is_local=True)}"
+def _begin(mode: str, settings: Mapping[str, str]) -> Beginning:
+    return Beginning(f"BEGIN {mode}", f"SELECT {_CLOCK}{', ' if settings else ''}{_set(settings, is_local=True)}")
 
 
 _AS_LONG_AS_IT_LIKES: Final = (

@@ -156,6 +156,11 @@ class SqliteDatabase:
 
     write_hot = write
 
+    def write_at_once(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one statement that writes, in a transaction of its own."""
+        with self.write() as connection:
+            return list(statement.run(connection, values))
+
     def insert_group(self, group: Sequence[NewJob]) -> list[tuple[int, bool]]:
         """Insert jobs in one transaction; by one statement that commits itself where that is possible."""
         if inserts.is_plain(group):

@@ -106,7 +106,7 @@ def turn(jobs: DurableJobs, postgres_url: str) -> Iterator[psycopg.Connection[An
     jobs.open()
     with postgres.admin(postgres_url) as connection:
         connection.execute("VACUUM ANALYZE jobs")
-        connection.execute(beginnings(30, has_own_session=True).hot)
+        connection.execute(beginnings(30, has_own_session=True).hot.in_one)
         yield connection
         connection.execute("ROLLBACK")
 

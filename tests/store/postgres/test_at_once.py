@@ -1,0 +1,58 @@
+"""A statement with its transaction in one round trip: what becomes of it, and of the connection, when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from sqlalchemy import func, literal_column, select, update
+
+from durablejobs import DurableJobs
+from durablejobs.errors import CommitUnknownError, DatabaseError
+from durablejobs.store import Store
+from durablejobs.store.hot import HotStatement
+from durablejobs.store.tables import jobs as table
+
+RAISED = HotStatement(update(table).values(priority=table.c.priority + literal_column("1")).returning(table.c.priority))
+IMPOSSIBLE = HotStatement(update(table).values(attempt=literal_column("-1")).returning(table.c.id))
+SUICIDE = HotStatement(select(func.pg_terminate_backend(func.pg_backend_pid())))
+
+
+@pytest.fixture
+def store(postgres_url: str) -> Iterator[Store]:
+    """A store with a job in it, whose pool uses what it used last."""
+    with closing(DurableJobs(postgres_url)) as jobs:
+        jobs.migrate()
+        jobs.enqueue("mail")
+        yield jobs._store
+
+
+def raised(store: Store) -> int:
+    ((priority,),) = store.database.write_at_once(RAISED, {})
+    return int(priority)
+
+
+def test_statements_follow_each_other_on_one_connection(store: Store) -> None:
+    assert [raised(store) for _ in range(10)] == list(range(1, 11))
+
+
+def test_one_that_is_refused_changes_nothing_and_the_next_one_works(store: Store) -> None:
+    assert raised(store) == 1
+    with pytest.raises(DatabaseError):
+        store.database.write_at_once(IMPOSSIBLE, {})
+    assert raised(store) == 2
+
+
+def test_of_one_whose_connection_is_lost_nobody_knows_whether_it_was_committed(store: Store) -> None:
+    assert raised(store) == 1
+    with pytest.raises(CommitUnknownError):
+        store.database.write_at_once(SUICIDE, {})
+    assert raised(store) == 2
+
+
+def test_behind_a_pooler_it_is_an_ordinary_transaction(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = store.database._connections  # type: ignore[attr-defined]
+    monkeypatch.setattr(connections, "has_own_sessions", False)
+    assert not connections.has_pipelines
+    assert [raised(store) for _ in range(3)] == [1, 2, 3]
