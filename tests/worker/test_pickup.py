@@ -11,12 +11,38 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from durablejobs import EnqueueOptions
+from durablejobs import DurableJobs, EnqueueOptions
 from durablejobs.clock import to_text
+from durablejobs.store.database import Watch
 
 from .harness import Queue
 
 pytestmark = pytest.mark.conformance
+
+
+@pytest.mark.timeout(30)
+def test_what_is_committed_between_the_last_look_and_the_first_watch_is_found(
+    jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durablejobs.worker.RESCUE_EVERY", 3600)
+    jobs.handler("echo")(lambda: None)
+    jobs.migrate()
+    watch_work = jobs._store.watch_work
+
+    def enqueue_and_watch() -> Watch:
+        jobs.enqueue("echo")
+        return watch_work()
+
+    monkeypatch.setattr(jobs._store, "watch_work", enqueue_and_watch)
+    assert jobs.work(max_jobs=1, interval=3600).succeeded == 1
+
+
+def test_who_only_drains_never_watches(jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs.handler("echo")(lambda: None)
+    jobs.migrate()
+    jobs.enqueue("echo")
+    monkeypatch.setattr(jobs._store, "watch_work", lambda: pytest.fail("watched"))
+    assert jobs.work(burst=True, concurrency=1).succeeded == 1
 
 
 def test_an_enqueue_by_another_process_starts_at_once(
