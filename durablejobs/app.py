@@ -27,7 +27,6 @@ from .jobs import EnqueuedBatch, Job, JobFilter, LogLine, QueueState, QueueStati
 from .middleware import Middleware
 from .reading import Reader
 from .registry import Registry, is_imported_by_a_child, module_name
-from .report import EndingListener, WorkerReport
 from .store import Store
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from .doctor.findings import Finding
     from .executor import Executor
     from .journal import Journal
+    from .report import EndingListener, WorkerReport
     from .worker import Worker
 
 P = ParamSpec("P")

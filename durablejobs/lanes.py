@@ -16,8 +16,8 @@ from .jobs import ClaimedJob
 from .lane import Lane
 from .queues import QueuePlan
 from .read_ahead import ReadAhead
-from .store import ClaimRequest
 from .store.claims import HandlerFilter
+from .store.doors.claims import ClaimRequest
 from .store.endings import Ending
 
 

@@ -26,7 +26,8 @@ from durablejobs import DatabaseConfig, DurableJobs
 from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob, NewJob
 from durablejobs.outcomes import Outcome
-from durablejobs.store import ClaimRequest, Store
+from durablejobs.store import Store
+from durablejobs.store.doors.claims import ClaimRequest
 from durablejobs.store.endings import Ending, Settlement
 from durablejobs.store.workers import Registration
 

@@ -83,7 +83,7 @@ def test_what_is_more_than_a_batch_is_pruned_without_waiting(store: Store, clock
 SIT = """
 import sys
 from durablejobs.store import Store
-from durablejobs.store import ClaimRequest
+from durablejobs.store.doors.claims import ClaimRequest
 from durablejobs.store.workers import Registration
 
 store = Store(sys.argv[1])

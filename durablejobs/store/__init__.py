@@ -4,7 +4,6 @@
 take a connection and never open a transaction, so that a user who enqueues in his own transaction calls the same ones.
 """
 
-from .doors.claims import ClaimRequest, Turn
 from .store import Store
 
-__all__ = ["ClaimRequest", "Store", "Turn"]
+__all__ = ["Store"]

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..config import DatabaseConfig
 from . import schema
 from .access import Access
 from .database import Watch, database_at
-from .doors.acts import Acts
-from .doors.checks import Checks
-from .doors.claims import Claims
 from .doors.handlers import Handlers
 from .doors.new_jobs import NewJobs
 from .doors.reads import Reads
-from .doors.upkeep import Upkeep
-from .doors.workers import Workers
+
+if TYPE_CHECKING:
+    from .doors.acts import Acts
+    from .doors.checks import Checks
+    from .doors.claims import Claims
+    from .doors.upkeep import Upkeep
+    from .doors.workers import Workers
 
 
 class Store:
@@ -43,12 +47,44 @@ class Store:
         self.access = access = Access(self.database, self.clock, create)
         self.new_jobs = NewJobs(access)
         self.handlers = Handlers(access)
-        self.claims = Claims(access)
-        self.workers = Workers(access)
-        self.upkeep = Upkeep(access)
-        self.acts = Acts(access)
         self.reads = Reads(access)
-        self.checks = Checks(access)
+
+    # Imported when they are wanted: a program that only enqueues has no use for their statements.
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Claims, and what becomes of claimed jobs."""
+        from .doors.claims import Claims
+
+        return Claims(self.access)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Who is alive."""
+        from .doors.workers import Workers
+
+        return Workers(self.access)
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        """Rescues, pruning, counts."""
+        from .doors.upkeep import Upkeep
+
+        return Upkeep(self.access)
+
+    @cached_property
+    def acts(self) -> Acts:
+        """What people do to jobs and queues."""
+        from .doors.acts import Acts
+
+        return Acts(self.access)
+
+    @cached_property
+    def checks(self) -> Checks:
+        """What `durablejobs doctor` asks."""
+        from .doors.checks import Checks
+
+        return Checks(self.access)
 
     @property
     def is_open(self) -> bool:

@@ -20,9 +20,9 @@ from ..app import DurableJobs
 from ..clock import to_text
 from ..jobs import Notes
 from ..running_limits import NO_LIMITS, RunningLimit
-from ..store import ClaimRequest, Store, Turn
+from ..store import Store
 from ..store.access import Access
-from ..store.doors.claims import Claims
+from ..store.doors.claims import ClaimRequest, Claims, Turn
 from ..store.endings import Ending
 
 

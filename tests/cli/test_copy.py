@@ -24,7 +24,8 @@ from sqlalchemy import make_url
 from durablejobs import DurableJobs, MoveError, QueueMovedError, Retention, current_job
 from durablejobs.config import FOREVER
 from durablejobs.statuses import Status
-from durablejobs.store import ClaimRequest, Store
+from durablejobs.store import Store
+from durablejobs.store.doors.claims import ClaimRequest
 from durablejobs.store.moving import QueueMove
 
 from .. import postgres

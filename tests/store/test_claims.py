@@ -16,8 +16,9 @@ from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Errored, Failure, Snoozed
 from durablejobs.queues import parse_queues
-from durablejobs.store import ClaimRequest, Store
+from durablejobs.store import Store
 from durablejobs.store.claims import MOST_PROMOTED
+from durablejobs.store.doors.claims import ClaimRequest
 
 from ..clocks import START, ManualClock
 from ..conftest import Claim, Enqueue, Register, Settle, Sql, new_job

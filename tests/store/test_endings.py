@@ -13,7 +13,8 @@ from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
 from durablejobs.statuses import Status
-from durablejobs.store import ClaimRequest, Store
+from durablejobs.store import Store
+from durablejobs.store.doors.claims import ClaimRequest
 from durablejobs.store.endings import ERROR_SHOWN, Ending
 
 from ..clocks import START, ManualClock

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import bindparam, update
 
-from durablejobs.store import ClaimRequest, Store
+from durablejobs.store import Store
 from durablejobs.store.claims import HandlerFilter
+from durablejobs.store.doors.claims import ClaimRequest
 from durablejobs.store.hot import HotStatement
 from durablejobs.store.tables import jobs
 

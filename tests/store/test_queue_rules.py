@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from durablejobs.outcomes import Succeeded
-from durablejobs.store import ClaimRequest, Store
+from durablejobs.store import Store
 from durablejobs.store.claims import HandlerFilter
+from durablejobs.store.doors.claims import ClaimRequest
 
 from ..clocks import ManualClock
 from ..conftest import Claim, Enqueue, Settle, Sql

@@ -12,8 +12,9 @@ import pytest
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Errored, Failure, Succeeded
 from durablejobs.running_limits import RunningLimit
-from durablejobs.store import ClaimRequest, Store, claims, running_limits
+from durablejobs.store import Store, claims, running_limits
 from durablejobs.store.claims import HandlerFilter
+from durablejobs.store.doors.claims import ClaimRequest
 
 from ..clocks import ManualClock
 from ..conftest import REFUSED, Enqueue, Settle, Sql, new_job

@@ -418,6 +418,18 @@ def test_a_database_that_is_up_to_date_is_opened_without_alembic(
     assert run_python(code, database_path.with_name("new.db")).stdout == "True\n"  # and a new one needs it
 
 
+def test_who_enqueues_does_not_load_what_workers_ask(run_python: RunPython, store: Store, database_path: Path) -> None:
+    code = (
+        "import sys; from durablejobs import DurableJobs\n"
+        "DurableJobs(sys.argv[1]).enqueue('mail')\n"
+        "print([name for name in sys.modules if name.startswith('durablejobs.store.doors.')])"
+    )
+    loaded = run_python(code, database_path).stdout
+    assert "new_jobs" in loaded
+    for door in ("acts", "checks", "claims", "upkeep", "workers"):
+        assert f".{door}'" not in loaded
+
+
 # Many at once
 
 RACE = """

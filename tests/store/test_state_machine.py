@@ -27,8 +27,9 @@ from durablejobs.jobs import ClaimedJob
 from durablejobs.maintenance import finished_before
 from durablejobs.outcomes import Errored, Failure, GaveUp, Outcome, Snoozed, Stopped, Succeeded
 from durablejobs.statuses import FINAL, LEGAL_CHANGES, LIVE, Status
-from durablejobs.store import ClaimRequest, Store, endings
+from durablejobs.store import Store, endings
 from durablejobs.store.acts import RETRYABLE
+from durablejobs.store.doors.claims import ClaimRequest
 from durablejobs.store.endings import Ending
 from durablejobs.store.workers import Vital
 

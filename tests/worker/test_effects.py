@@ -70,7 +70,7 @@ from durablejobs.clock import to_text
 from durablejobs.current import NOWHERE
 from durablejobs.executor import Executor
 from durablejobs.store.endings import Ending
-from durablejobs.store import ClaimRequest
+from durablejobs.store.doors.claims import ClaimRequest
 from tests.worker.program import plant
 
 if len(sys.argv) > 2:
