@@ -48,7 +48,8 @@ class Reporter:
 
     def note(self, endings: Sequence[Ending], settlement: Settlement) -> None:
         """Take endings that have been settled."""
-        lost = {job.id for job in settlement.lost}
+        # By token: a worker that was paused may have begun a job, lost it, claimed it again and run it twice meanwhile.
+        lost = {(job.id, job.claim_token) for job in settlement.lost}
         self.report.lost += len(lost)
         self.report.not_succeeded += len(settlement.statuses)
         self.report.succeeded += len(endings) - len(lost) - len(settlement.statuses)
@@ -56,7 +57,9 @@ class Reporter:
         if is_quiet and not lost and not settlement.statuses:
             return
         for ending in endings:
-            status = None if ending.job.id in lost else settlement.statuses.get(ending.job.id, Status.SUCCEEDED)
+            job = ending.job
+            is_lost = (job.id, job.claim_token) in lost
+            status = None if is_lost else settlement.statuses.get(job.id, Status.SUCCEEDED)
             self._log.note(ending, status)
             if status is not None:
                 self._tell(ending, status)

@@ -341,13 +341,21 @@ class Worker:
             self._waker.sleep(self._pause())
         elif self._waker.is_watching:
             self._waker.sleep_watching(self._pause())
-        else:  # and take another turn: what came before is no news
-            self._persist(self._watch)
+        else:
+            self._begin_to_watch(self._waker)
 
-    def _watch(self) -> None:
-        """Begin to look out for commits; who only drains a queue never does (to end it takes the kernel 20 ms)."""
-        assert self._waker is not None
-        self._waker.use(self._store.watch_work())
+    def _begin_to_watch(self, waker: Waker) -> None:
+        """Look out for commits from now on, and take another turn first: what came before is no news.
+
+        Not before there is a free place and nothing to claim: to end it takes the kernel 20 ms, for each burst.
+        """
+        try:
+            waker.use(self._store.watch_work())
+        except DatabaseReplacedError:
+            raise
+        except (DatabaseError, OSError) as error:
+            log.warning("no look-out for new jobs: %s; trying again", error)
+            waker.sleep(self._pause())  # which is the net
 
     def _may_claim_more(self) -> bool:
         return self._turns.most_wanted() > 0 and self._lanes.is_worth_a_claim()

@@ -38,12 +38,12 @@ from .tables import jobs
 MOST_PROMOTED: Final = 2000
 """Promotions in one transaction, so that it stays short."""
 
-LOOKED_AT: Final = 1000
+LOOKED_AT: Final = 2000
 """Pending jobs that a lane looks at, the best first, for some that its handlers can run. A long backlog of other
 kinds is not read to its end at each turn."""
 
-LOOKED_AT_TOGETHER: Final = 4 * LOOKED_AT
-"""The same in PostgreSQL, where the best may be what others are claiming at this moment."""
+LOOKED_AT_TOGETHER: Final = 8 * LOOKED_AT
+"""The same in PostgreSQL, where the best may be what others are claiming at this moment: seven full batches of it."""
 
 _MOST: Final = bindparam("most", type_=Integer)
 _LOOKED_AT_TOGETHER: Final = literal_column(str(LOOKED_AT_TOGETHER), Integer)

@@ -13,6 +13,7 @@ import pytest
 
 from durablejobs import DurableJobs, EnqueueOptions
 from durablejobs.clock import to_text
+from durablejobs.errors import DatabaseUnusableError
 from durablejobs.store.database import Watch
 
 from .harness import Queue
@@ -35,6 +36,29 @@ def test_what_is_committed_between_the_last_look_and_the_first_watch_is_found(
 
     monkeypatch.setattr(jobs._store, "watch_work", enqueue_and_watch)
     assert jobs.work(max_jobs=1, interval=3600).succeeded == 1
+
+
+@pytest.mark.timeout(30)
+def test_a_look_out_that_cannot_be_had_is_tried_again_and_ends_no_worker(
+    jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs.handler("echo")(lambda: None)
+    jobs.migrate()
+    watch_work = jobs._store.watch_work
+    refusals: list[Exception] = [OSError("too many open files"), DatabaseUnusableError("jobs.db", "cannot be opened")]
+
+    def watch_or_refuse() -> Watch:
+        if refusals:
+            raise refusals.pop()
+        jobs.enqueue("echo")
+        return watch_work()
+
+    monkeypatch.setattr(jobs._store, "watch_work", watch_or_refuse)
+    assert jobs.work(max_jobs=1, interval=0.05).succeeded == 1
+    assert [record.message for record in caplog.records if "look-out" in record.message] == [
+        "no look-out for new jobs: jobs.db: cannot be opened; trying again",
+        "no look-out for new jobs: too many open files; trying again",
+    ]
 
 
 def test_who_only_drains_never_watches(jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ class Connections:
         """
 
         def run(driver: DriverConnection) -> psycopg.Cursor[Any]:
-            begin, settings = self._beginnings[True].hot
+            begin, settings = self._beginnings[driver.has_own_session].hot
             asked_at = time.monotonic_ns()
             with driver.pipeline():
                 driver.execute(begin)
@@ -172,10 +172,10 @@ class Connections:
         try:
             rows: list[Any] = run(driver).fetchall()
         except BaseException as error:
-            cause = postgres_error(error)
-            if cause is None or driver.closed or driver.info.transaction_status is not TransactionStatus.IDLE:
+            cause, is_lost = postgres_error(error), driver.closed
+            if cause is None or is_lost or driver.info.transaction_status is not TransactionStatus.IDLE:
                 pooled.invalidate()
-            if writes and cause is not None and driver.closed:
+            if writes and cause is not None and is_lost:
                 raise CommitUnknownError(self._address.location, first_line(cause)) from error
             raise
         finally:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
+import psycopg
 import pytest
 from sqlalchemy import func, literal_column, select, update
 
 from durablejobs import DurableJobs
-from durablejobs.errors import CommitUnknownError, DatabaseError
+from durablejobs.errors import CommitUnknownError
 from durablejobs.store import Store
 from durablejobs.store.hot import HotStatement
 from durablejobs.store.tables import jobs as table
@@ -39,7 +40,7 @@ def test_statements_follow_each_other_on_one_connection(store: Store) -> None:
 
 def test_one_that_is_refused_changes_nothing_and_the_next_one_works(store: Store) -> None:
     assert raised(store) == 1
-    with pytest.raises(DatabaseError):
+    with pytest.raises(psycopg.errors.CheckViolation):
         store.database.write_at_once(IMPOSSIBLE, {})
     assert raised(store) == 2
 
