@@ -20,6 +20,10 @@ from .store.claims import HandlerFilter
 from .store.doors.claims import ClaimRequest
 from .store.endings import Ending
 
+MOST_FILTERED: Final = 500
+"""Jobs that one claim may take for some handlers alone. It looks at a few thousand at most: if others claimed
+those by the thousand at the same moment, none would be left to look at."""
+
 
 @dataclass
 class _Share:
@@ -98,7 +102,7 @@ class Lanes:
         """Return what each lane asks for now, together at most so many jobs."""
         requests = []
         for share in self._shares.values():
-            wanted = min(share.room(), most)
+            wanted = min(share.room(), most, most if share.handlers is None else MOST_FILTERED)
             most -= wanted
             order, quotas = self._plan.quotas(share.orders, wanted) if wanted else ((), ())
             requests.append(ClaimRequest(worker_id, order, wanted, lease, quotas, share.handlers))

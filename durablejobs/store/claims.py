@@ -38,15 +38,18 @@ from .tables import jobs
 MOST_PROMOTED: Final = 2000
 """Promotions in one transaction, so that it stays short."""
 
-LOOKED_AT: Final = 2000
+LOOKED_AT: Final = 1000
 """Pending jobs that a lane looks at, the best first, for some that its handlers can run. A long backlog of other
 kinds is not read to its end at each turn."""
 
-LOOKED_AT_TOGETHER: Final = 8 * LOOKED_AT
-"""The same in PostgreSQL, where the best may be what others are claiming at this moment: seven full batches of it."""
+LOOKED_AT_TOGETHER: Final = 4 * LOOKED_AT
+"""The same in PostgreSQL, where the best may be what others are claiming at this moment. For twice as many
+the planner would read a queue of 50,000 to its end and sort it."""
 
 _MOST: Final = bindparam("most", type_=Integer)
 _LOOKED_AT_TOGETHER: Final = literal_column(str(LOOKED_AT_TOGETHER), Integer)
+_MOST_TOGETHER: Final = literal_column(str(16 * LOOKED_AT), Integer)
+"""The same where all handlers are meant and no row is read in vain: seven full batches of others, of 2,000."""
 
 _NO_QUEUE: Final = ""
 """The name of none."""
@@ -103,7 +106,7 @@ def best_first(
     does so only where each of them says its own order. There it is not limited to `most`, so that who locks them can go
     on behind those that others have locked.
     """
-    looked_at, most = (_LOOKED_AT_TOGETHER, _LOOKED_AT_TOGETHER) if in_postgres else (LOOKED_AT, _MOST)
+    looked_at, most = (_LOOKED_AT_TOGETHER, _MOST_TOGETHER) if in_postgres else (LOOKED_AT, _MOST)
     columns = [jobs.c.running_key, jobs.c.priority, jobs.c.id, *([jobs.c.handler] if handler_count else [])]
     per_queue = [
         select(*columns).where(IS_PENDING, jobs.c.queue == bindparam(f"queue_{number}"), jobs.c.running_key.is_(None))
@@ -111,7 +114,9 @@ def best_first(
     ]
     first_limited = queue_count - limited_count
     if in_postgres:
-        per_queue[:first_limited] = [_in_order(each, looked_at) for each in per_queue[:first_limited]]
+        per_queue[:first_limited] = [
+            _in_order(each, looked_at if handler_count else most) for each in per_queue[:first_limited]
+        ]
     for number in range(first_limited, queue_count):
         per_queue[number] = _best_within_room(per_queue[number], number, handler_count, are_excluded)
     together = union_all(*per_queue) if queue_count > 1 else per_queue[0]

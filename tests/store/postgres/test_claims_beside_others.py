@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import pytest
 from sqlalchemy import Connection
 
+from durablejobs.lanes import MOST_FILTERED
+from durablejobs.read_ahead import MOST_AHEAD
 from durablejobs.store import Store
 from durablejobs.store.claims import HandlerFilter, claim
 
@@ -55,3 +58,15 @@ def test_the_second_takes_what_comes_next(
 
     with store.database.write() as one, store.database.write() as other:
         assert [*ten(one), *ten(other)] == [row["id"] for row in wanted]
+
+
+@pytest.mark.parametrize(("handlers", "batch"), [(None, MOST_AHEAD), (HandlerFilter(("mail",)), MOST_FILTERED)])
+def test_full_batches_of_three_others_at_the_same_moment_leave_the_next_one_something(
+    store: Store, clock: ManualClock, handlers: HandlerFilter | None, batch: int
+) -> None:
+    store.new_jobs.insert_many(new_job(clock, queue="ab"[number % 2]) for number in range(4 * batch))
+    now = clock.now_text()
+    with ExitStack() as open_at_once:
+        for _ in range(4):
+            connection = open_at_once.enter_context(store.database.write())
+            assert len(claim(connection, ["a", "b"], batch, 1, now, now, handlers, {})) == batch
