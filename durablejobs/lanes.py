@@ -102,7 +102,9 @@ class Lanes:
         """Return what each lane asks for now, together at most so many jobs."""
         requests = []
         for share in self._shares.values():
-            wanted = min(share.room(), most, most if share.handlers is None else MOST_FILTERED)
+            wanted = min(share.room(), most)
+            if share.handlers is not None:
+                wanted = min(wanted, MOST_FILTERED)
             most -= wanted
             order, quotas = self._plan.quotas(share.orders, wanted) if wanted else ((), ())
             requests.append(ClaimRequest(worker_id, order, wanted, lease, quotas, share.handlers))

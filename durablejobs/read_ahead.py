@@ -17,7 +17,7 @@ WORK_AHEAD: Final = 0.03
 MOST_AHEAD: Final = 2000
 """Jobs that may be claimed ahead. What a batch costs whatever its size is shared by more, above all where the jobs
 stand in many queues: 500 to 2,000 took no-op jobs of one queue from 41 to 38 µs each, of fifty from 49 to 39, and on
-PostgreSQL from 104 to 73. A batch of them is written in some 15 ms."""
+PostgreSQL from 104 to 73."""
 _MEMORY: Final = 0.5
 """Weight of the latest batch in the running average."""
 

@@ -19,6 +19,7 @@ from .lanes import Lanes
 from .report import Reporter
 from .store import Store
 from .store.endings import Ending, Settlement
+from .store.peeking import NOTHING_THERE, Peek
 
 STALE_AFTER: Final = 0.1
 """Jobs claimed ahead are a few hundredths of a second of work: what waits longer than this is given back for others."""
@@ -56,8 +57,6 @@ class Turns:
         self._persist = persist
         self._clock = store.clock
         self._limits = executor.running_limits()
-        self._only_queue: str | None = None
-        """What the last peek of this turn told."""
         self._unsettled: list[Ending] = []
         self._last_notes: list[Notes] = []
         """Of the runs whose endings are not settled."""
@@ -79,23 +78,25 @@ class Turns:
         self._take_finished()
         requests = self._lanes.requests(self._worker_id, self._config.lease, self.most_wanted())
         wanted = sum(request.most for request in requests)
-        self._only_queue = None
-        if not self._unsettled and not self._is_worth_a_claim(wanted):
-            return
+        only_queue = None
+        if not self._unsettled:
+            peek = self._peek() if wanted else NOTHING_THERE
+            if not peek.has_work:
+                return
+            only_queue = peek.only_queue
         turn = self._store.claims.turn(
-            self._unsettled, *requests, notes=self._last_notes, limits=self._limits, only_queue=self._only_queue
+            self._unsettled, *requests, notes=self._last_notes, limits=self._limits, only_queue=only_queue
         )
         self._conclude(turn.settlement)
         self._lanes.note_claimed(requests, turn.claimed)
         self._accept(turn.claimed)
 
-    def _is_worth_a_claim(self, wanted: int) -> bool:
-        if not wanted:
-            return False
-        has_work, self.next_due, self._only_queue = self._store.claims.peek()
-        if not has_work:
+    def _peek(self) -> Peek:
+        peek = self._store.claims.peek()
+        self.next_due = peek.next_due
+        if not peek.has_work:
             self._lanes.note_empty()
-        return has_work
+        return peek
 
     def most_wanted(self) -> int:
         """How many jobs to claim now at most, whatever room there is."""

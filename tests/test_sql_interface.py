@@ -15,6 +15,7 @@ import pytest
 from durablejobs import DurableJobs, JobFilter
 from durablejobs.clock import to_text
 from durablejobs.statuses import Status
+from durablejobs.store.peeking import Peek
 
 from .clocks import ManualClock
 from .conftest import Sql
@@ -210,9 +211,9 @@ def test_a_job_for_later_is_scheduled_and_runs_when_it_is_due_in_each_form_of_a_
     with closing(DurableJobs(path, clock=clock)) as jobs:
         assert jobs.get(1).run_at.replace(microsecond=0) == due
         store = jobs._store
-        assert store.claims.peek()[:2] == (False, jobs.get(1).run_at)
+        assert store.claims.peek() == Peek(False, jobs.get(1).run_at)
         clock.advance(2)
-        assert store.claims.peek()[0] is True
+        assert store.claims.peek().has_work
 
 
 def test_a_job_for_the_past_is_pending_and_keeps_its_place_in_time(path: Path, sql: Sql) -> None:

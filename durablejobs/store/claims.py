@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from ..jobs import ClaimedJob
 from .conditions import IS_PENDING, IS_SCHEDULED, is_among
-from .hot import Ask, HotStatement, is_postgres
+from .hot import HotStatement, RunAlone, is_postgres
 from .pending_queues import foremost, most_at_once
 from .tables import jobs
 
@@ -260,10 +260,10 @@ def claim(
     return found
 
 
-def claim_at_once(write: Ask, queue: str, most: int, worker_id: int, now: str, lease: str) -> list[ClaimedJob]:
+def claim_at_once(run_alone: RunAlone, queue: str, most: int, worker_id: int, now: str, lease: str) -> list[ClaimedJob]:
     """Claim up to `most` pending jobs of one queue in PostgreSQL, as `claim` does, by a statement that stands alone."""
     values = {"queue_0": queue, "most": most, "worker": worker_id, "now": now, "lease": lease}
-    return claimed_jobs(write(claim_statement(1), values))
+    return claimed_jobs(run_alone(claim_statement(1), values))
 
 
 def of_queues(queues: Sequence[str], rooms: Mapping[str, int]) -> tuple[Sequence[str], int, dict[str, Any]]:

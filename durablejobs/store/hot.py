@@ -103,7 +103,7 @@ class HotStatement:
 Run = Callable[[HotStatement, Mapping[str, Any]], DriverCursor]
 """Runs a statement on one of the connections that it may come from: ours, or one that the user passes."""
 
-Ask = Callable[[HotStatement, Mapping[str, Any]], Sequence[Any]]
+RunAlone = Callable[[HotStatement, Mapping[str, Any]], Sequence[Any]]
 """Runs a statement by itself; returns its rows."""
 
 

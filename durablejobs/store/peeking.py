@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Select, Text, and_, bindparam, case, exists, false, func, literal_column, null, select
 
+from ..clock import from_text
 from .conditions import IS_PENDING, IS_SCHEDULED
-from .hot import Ask, HotStatement
+from .hot import HotStatement, RunAlone
 from .moments import Moment
 from .running_limits import A_WAITING_KEY
 from .tables import job_queues, jobs
@@ -18,12 +20,15 @@ class Peek(NamedTuple):
 
     has_work: bool
     """Whether a job is pending or due."""
-    next_due: str | None
-    """The `run_at` of the scheduled job that is due first."""
+    next_due: datetime | None
+    """When the scheduled job that is due first is due; None also for a moment that only SQLite understands, such as the
+    30th of February: the poll finds it."""
     only_queue: str | None = None
     """The one queue that has pending jobs, where nothing else is to be heeded: nothing is due, no queue has a rule, no
     pending job a `running_key`. None: look closer. Always None in SQLite, where a claim is one with its looks."""
 
+
+NOTHING_THERE: Final = Peek(has_work=False, next_due=None)
 
 _first_queue = select(func.min(jobs.c.queue)).where(IS_PENDING).scalar_subquery()
 _last_queue = select(func.max(jobs.c.queue)).where(IS_PENDING).scalar_subquery()
@@ -48,7 +53,14 @@ PEEK: Final = HotStatement(
 )
 
 
-def peek(ask: Ask, now: str) -> Peek:
-    """Look."""
-    ((has_work, next_due, only_queue),) = ask(PEEK, {"now": now})
-    return Peek(bool(has_work), next_due, only_queue)
+def peek(run_alone: RunAlone, now: str) -> Peek:
+    """Look, by one statement."""
+    ((has_work, next_due, only_queue),) = run_alone(PEEK, {"now": now})
+    return Peek(bool(has_work), _readable(next_due), only_queue)
+
+
+def _readable(moment: str | None) -> datetime | None:
+    try:
+        return from_text(moment) if moment else None
+    except ValueError:
+        return None

@@ -271,7 +271,7 @@ def test_peek_says_whether_there_is_work_and_when_the_next_is_due(
     enqueue(delay=30)
     assert store.claims.peek()[:2] == (False, START + timedelta(seconds=30))
     clock.advance(30)
-    assert store.claims.peek()[0] is True
+    assert store.claims.peek().has_work
     assert ids(claim()) == [2]
     assert store.claims.peek()[:2] == (False, START + timedelta(seconds=60))
     enqueue()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection
 
-from ...clock import from_text, to_text
+from ...clock import to_text
 from ...jobs import ClaimedJob, Notes
 from ...running_limits import NO_LIMITS, RunningLimit
 from .. import claims, endings, held_jobs, peeking, queue_rules, running_limits
 from ..access import Access
 from ..endings import Ending, Settlement
 from ..notes import write_notes
+from ..peeking import Peek
 from ..pending_queues import pending_queues
 from .door import Door
 
@@ -116,13 +117,9 @@ class Claims(Door):
                 claimed += take([queue], wanted)
         return claimed
 
-    def peek(self) -> tuple[bool, datetime | None, str | None]:
-        """Return whether a job is pending or due, when the next scheduled one is due, and `Peek.only_queue`.
-
-        Takes no lock.
-        """
-        has_work, next_due, only_queue = peeking.peek(self._ask, self._clock.now_text())
-        return has_work, _readable(next_due), only_queue
+    def peek(self) -> Peek:
+        """Return what there is to claim; takes no lock."""
+        return peeking.peek(self._ask, self._clock.now_text())
 
     def settle(self, worker_id: int, finished: Sequence[Ending], notes: Sequence[Notes] = ()) -> Settlement:
         """Write endings only."""
@@ -166,11 +163,3 @@ def _are_simple(requests: Sequence[ClaimRequest], only_queue: str) -> bool:
         return False
     (request,) = requests
     return request.most > 0 and request.handlers is None and (not request.queues or only_queue in request.queues)
-
-
-def _readable(moment: str | None) -> datetime | None:
-    """Return the moment; None for one that only SQLite understands, such as the 30th of February: the poll finds it."""
-    try:
-        return from_text(moment) if moment else None
-    except ValueError:
-        return None

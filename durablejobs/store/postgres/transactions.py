@@ -58,13 +58,13 @@ class Beginning(NamedTuple):
     """The two statements that begin a transaction."""
 
     begin: str
-    set: str
+    settings: str
     """It sets what holds in the transaction, and returns the server's time first."""
 
     @property
     def in_one(self) -> str:
         """Both, for one round trip."""
-        return f"{self.begin}; {self.set}"
+        return f"{self.begin}; {self.settings}"
 
 
 class Beginnings(NamedTuple):

@@ -29,9 +29,9 @@ INNER: Final = OUTER + 1
 
 ASK_OUTER: Final = (0.0005, 0.004)
 """Seconds between two questions for the outer lock, at least and at most; between them a quarter of what the asking
-process was in for at last: where turns are long, some tens of questions would be asked in each, by everybody, and eight
-workers on two processors did little else. All who hold it equally long ask equally often, however long they wait:
-whoever asked more seldom with the time would get in more seldom than those who have just come."""
+process was in for at last. Where turns are long, everybody would ask some tens of times in each: eight workers on two
+processors took 65 to 96 µs of processor time a job, and so they take 46 to 56. All who hold it equally long ask equally
+often, however long they wait: whoever asked ever more seldom would get in more seldom than those who have just come."""
 ASK_INNER: Final = (0.0001, 0.001)
 """The same for the inner lock, which one at a time asks for: ever more seldom."""
 _EVER_LONGER: Final = 1.5

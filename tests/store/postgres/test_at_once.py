@@ -17,12 +17,12 @@ from durablejobs.store.tables import jobs as table
 
 RAISED = HotStatement(update(table).values(priority=table.c.priority + literal_column("1")).returning(table.c.priority))
 IMPOSSIBLE = HotStatement(update(table).values(attempt=literal_column("-1")).returning(table.c.id))
-SUICIDE = HotStatement(select(func.pg_terminate_backend(func.pg_backend_pid())))
+ENDS_ITS_SESSION = HotStatement(select(func.pg_terminate_backend(func.pg_backend_pid())))
 
 
 @pytest.fixture
 def store(postgres_url: str) -> Iterator[Store]:
-    """A store with a job in it, whose pool uses what it used last."""
+    """A store with a job in it."""
     with closing(DurableJobs(postgres_url)) as jobs:
         jobs.migrate()
         jobs.enqueue("mail")
@@ -48,7 +48,7 @@ def test_one_that_is_refused_changes_nothing_and_the_next_one_works(store: Store
 def test_of_one_whose_connection_is_lost_nobody_knows_whether_it_was_committed(store: Store) -> None:
     assert raised(store) == 1
     with pytest.raises(CommitUnknownError):
-        store.database.write_at_once(SUICIDE, {})
+        store.database.write_at_once(ENDS_ITS_SESSION, {})
     assert raised(store) == 2
 
 
