@@ -52,6 +52,7 @@ _ORPHAN_COLUMNS: Final = [jobs.c[name] for name in Orphan._fields]
 ORPHANS_OF_WORKER: Final = HotStatement(
     select(*_ORPHAN_COLUMNS)
     .where(IS_RUNNING, jobs.c.worker_id == bindparam("worker"))
+    .order_by(jobs.c.worker_id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
@@ -59,9 +60,17 @@ ORPHANS_OF_WORKER: Final = HotStatement(
 # Left over when a worker's row is gone, after a restored backup for example.
 _has_no_worker = ~exists().where(job_workers.c.id == jobs.c.worker_id)
 _is_stray = (IS_RUNNING, jobs.c.lease_expires_at < bindparam("now"), _has_no_worker)
-HAS_ORPHANS_OF_NOBODY: Final = HotStatement(select(jobs.c.id).where(*_is_stray).limit(literal_column("1")))
+# In the order of the index: in no order at all, and a few of them asked for, PostgreSQL's planner may hope to find them
+# soon in the table itself, and reads it from end to end, for there are none.
+HAS_ORPHANS_OF_NOBODY: Final = HotStatement(
+    select(jobs.c.id).where(*_is_stray).order_by(jobs.c.worker_id).limit(literal_column("1"))
+)
 ORPHANS_OF_NOBODY: Final = HotStatement(
-    select(*_ORPHAN_COLUMNS).where(*_is_stray).limit(bindparam("most")).with_for_update(skip_locked=True, of=jobs)
+    select(*_ORPHAN_COLUMNS)
+    .where(*_is_stray)
+    .order_by(jobs.c.worker_id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, of=jobs)
 )
 
 COUNT_STRAYS: Final = HotStatement(select(func.count()).select_from(jobs).where(IS_RUNNING, _has_no_worker))
