@@ -5,7 +5,7 @@ Between them the worker holds jobs: those that it has claimed, and endings that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -18,8 +18,8 @@ from .journal import Journal
 from .lanes import Lanes
 from .report import Reporter
 from .store import Store
+from .store.doors.claims import ClaimRequest
 from .store.endings import Ending, Settlement
-from .store.peeking import NOTHING_THERE, Peek
 
 STALE_AFTER: Final = 0.1
 """Jobs claimed ahead are a few hundredths of a second of work: what waits longer than this is given back for others."""
@@ -77,26 +77,20 @@ class Turns:
         self.give_back(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
         self._take_finished()
         requests = self._lanes.requests(self._worker_id, self._config.lease, self.most_wanted())
-        wanted = sum(request.most for request in requests)
-        only_queue = None
-        if not self._unsettled:
-            peek = self._peek() if wanted else NOTHING_THERE
-            if not peek.has_work:
-                return
-            only_queue = peek.only_queue
-        turn = self._store.claims.turn(
-            self._unsettled, *requests, notes=self._last_notes, limits=self._limits, only_queue=only_queue
-        )
-        self._conclude(turn.settlement)
-        self._lanes.note_claimed(requests, turn.claimed)
-        self._accept(turn.claimed)
+        if self._unsettled:
+            turn = self._store.claims.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
+            self._conclude(turn.settlement)
+            self._accept(requests, turn.claimed)
+        elif any(request.most for request in requests):
+            self._take_idle(requests)
 
-    def _peek(self) -> Peek:
-        peek = self._store.claims.peek()
+    def _take_idle(self, requests: Sequence[ClaimRequest]) -> None:
+        peek, claimed = self._store.claims.idle_turn(*requests, limits=self._limits)
         self.next_due = peek.next_due
-        if not peek.has_work:
+        if peek.has_work:
+            self._accept(requests, claimed)
+        else:
             self._lanes.note_empty()
-        return peek
 
     def most_wanted(self) -> int:
         """How many jobs to claim now at most, whatever room there is."""
@@ -107,8 +101,9 @@ class Turns:
         begun = self._reporter.report.runs + len(self._unsettled) + self._lanes.unfinished
         return max(0, self._config.max_jobs - begun)
 
-    def _accept(self, claimed: list[ClaimedJob]) -> None:
+    def _accept(self, requests: Sequence[ClaimRequest], claimed: list[ClaimedJob]) -> None:
         """Hand over to the lanes what was claimed."""
+        self._lanes.note_claimed(requests, claimed)
         self.claimed_ids.update(job.id for job in claimed)
         self._lanes.submit(self._isolation.hold_back(claimed))
         if not self._lanes.in_flight:

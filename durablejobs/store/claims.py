@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from ..jobs import ClaimedJob
 from .conditions import IS_PENDING, IS_SCHEDULED, is_among
-from .hot import HotStatement, RunAlone, is_postgres
+from .hot import HotStatement, is_postgres
 from .pending_queues import foremost, most_at_once
 from .tables import jobs
 
@@ -189,15 +189,18 @@ def best_first_locked(
     there are enough; each is looked at once more then, because another may have claimed it and committed.
     """
     if queue_count == 1 and not handler_count and not limited_count:
-        best = select(jobs.c.id).where(
-            IS_PENDING, jobs.c.queue == bindparam("queue_0", type_=Text), jobs.c.running_key.is_(None)
-        )
-        return best.order_by(*_by_index(jobs.c.get)).limit(_MOST).with_for_update(skip_locked=True)
+        return best_of_queue_locked(bindparam("queue_0", type_=Text))
     found = best_first(queue_count, handler_count, are_excluded, limited_count, in_postgres=True).subquery("found")
     locked = (
         select(jobs.c.id).where(jobs.c.id == found.c.id, IS_PENDING).with_for_update(skip_locked=True).lateral("locked")
     )
     return select(locked.c.id).select_from(found).join(locked, true()).limit(_MOST)
+
+
+def best_of_queue_locked(queue: ColumnElement[str]) -> Select[tuple[int]]:
+    """The same of one queue, the jobs of all handlers."""
+    best = select(jobs.c.id).where(IS_PENDING, jobs.c.queue == queue, jobs.c.running_key.is_(None))
+    return best.order_by(*_by_index(jobs.c.get)).limit(_MOST).with_for_update(skip_locked=True)
 
 
 @lru_cache(maxsize=256)
@@ -258,12 +261,6 @@ def claim(
     if found:
         CLAIM_FOUND.run(connection, {**marks, "ids": json.dumps([job.id for job in found])})
     return found
-
-
-def claim_at_once(run_alone: RunAlone, queue: str, most: int, worker_id: int, now: str, lease: str) -> list[ClaimedJob]:
-    """Claim up to `most` pending jobs of one queue in PostgreSQL, as `claim` does, by a statement that stands alone."""
-    values = {"queue_0": queue, "most": most, "worker": worker_id, "now": now, "lease": lease}
-    return claimed_jobs(run_alone(claim_statement(1), values))
 
 
 def of_queues(queues: Sequence[str], rooms: Mapping[str, int]) -> tuple[Sequence[str], int, dict[str, Any]]:

@@ -266,16 +266,16 @@ def test_more_due_jobs_than_one_turn_promotes_come_in_the_next_the_longest_due_f
 def test_peek_says_whether_there_is_work_and_when_the_next_is_due(
     store: Store, enqueue: Enqueue, claim: Claim, clock: ManualClock
 ) -> None:
-    assert store.claims.peek()[:2] == (False, None)
+    assert store.claims.peek() == (False, None)
     enqueue(delay=60)
     enqueue(delay=30)
-    assert store.claims.peek()[:2] == (False, START + timedelta(seconds=30))
+    assert store.claims.peek() == (False, START + timedelta(seconds=30))
     clock.advance(30)
     assert store.claims.peek().has_work
     assert ids(claim()) == [2]
-    assert store.claims.peek()[:2] == (False, START + timedelta(seconds=60))
+    assert store.claims.peek() == (False, START + timedelta(seconds=60))
     enqueue()
-    assert store.claims.peek()[:2] == (True, START + timedelta(seconds=60))
+    assert store.claims.peek() == (True, START + timedelta(seconds=60))
 
 
 # Two at once

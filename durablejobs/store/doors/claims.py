@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from ...clock import to_text
 from ...jobs import ClaimedJob, Notes
 from ...running_limits import NO_LIMITS, RunningLimit
-from .. import claims, endings, held_jobs, peeking, queue_rules, running_limits
+from .. import claims, endings, held_jobs, idle_claims, peeking, queue_rules, running_limits
 from ..access import Access
 from ..endings import Ending, Settlement
 from ..notes import write_notes
-from ..peeking import Peek
+from ..peeking import NOTHING_THERE, Peek
 from ..pending_queues import pending_queues
 from .door import Door
 
@@ -45,6 +45,13 @@ class Turn(NamedTuple):
     claimed: list[ClaimedJob]
 
 
+class IdleTurn(NamedTuple):
+    """What a turn with nothing to settle brought."""
+
+    peek: Peek
+    claimed: list[ClaimedJob]
+
+
 class Claims(Door):
     """What a worker asks for about jobs."""
 
@@ -58,15 +65,12 @@ class Claims(Door):
         *requests: ClaimRequest,
         notes: Sequence[Notes] = (),
         limits: Mapping[str, RunningLimit] = NO_LIMITS,
-        only_queue: str | None = None,
     ) -> Turn:
         """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync.
 
         There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished,
-        `limits` those of the worker's handlers, `only_queue` is what a peek has told just before.
+        `limits` those of the worker's handlers.
         """
-        if only_queue is not None and not (finished or notes or limits) and _are_simple(requests, only_queue):
-            return Turn(Settlement([], {}), self._claim_at_once(requests[0], only_queue))
         with self._write_hot() as connection:
             write_notes(connection, notes)
             now = self._clock.now()
@@ -77,10 +81,30 @@ class Claims(Door):
             claimed = [job for request in requests for job in self._claim(connection, request, now, rooms, places)]
         return Turn(settlement, claimed)
 
-    def _claim_at_once(self, request: ClaimRequest, queue: str) -> list[ClaimedJob]:
+    def idle_turn(self, *requests: ClaimRequest, limits: Mapping[str, RunningLimit] = NO_LIMITS) -> IdleTurn:
+        """Take a turn with nothing to settle: look first, and claim only if something is there.
+
+        The look takes no lock. In PostgreSQL it claims as well, in the same round trip, where that is one plain claim.
+        """
+        peek, claimed = self._peek_and_claim(requests, limits)
+        if claimed is None:
+            claimed = self.turn((), *requests, limits=limits).claimed if peek.has_work else []
+        return IdleTurn(peek, claimed)
+
+    def _peek_and_claim(
+        self, requests: Sequence[ClaimRequest], limits: Mapping[str, RunningLimit]
+    ) -> idle_claims.PeekAndClaim:
+        wanted = [request for request in requests if request.most]
+        if not wanted:
+            return idle_claims.PeekAndClaim(NOTHING_THERE, None)
+        (request, *others) = wanted
+        if self._database.schema is None or others or limits or request.handlers is not None:
+            return idle_claims.PeekAndClaim(self.peek(), None)
         now = self._clock.now()
         lease = to_text(now + timedelta(seconds=request.lease))
-        return claims.claim_at_once(self._write_at_once, queue, request.most, request.worker_id, to_text(now), lease)
+        return idle_claims.peek_and_claim(
+            self._write_at_once, request.queues, request.most, request.worker_id, to_text(now), lease
+        )
 
     def _claim(
         self,
@@ -155,11 +179,3 @@ class Claims(Door):
         """Return the ids of the jobs that this worker has claimed and that are to be cancelled."""
         with self._read() as connection:
             return held_jobs.asked_to_stop(connection, worker_id)
-
-
-def _are_simple(requests: Sequence[ClaimRequest], only_queue: str) -> bool:
-    """Whether one plain claim of this queue is all that is asked for."""
-    if len(requests) > 1:
-        return False
-    (request,) = requests
-    return request.most > 0 and request.handlers is None and (not request.queues or only_queue in request.queues)

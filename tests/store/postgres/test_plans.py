@@ -25,6 +25,7 @@ from durablejobs.store import (
     claims,
     endings,
     held_jobs,
+    idle_claims,
     peeking,
     pending_queues,
     queue_rules,
@@ -67,6 +68,7 @@ TOKENS = {"ids": list(range(990_001, 990_501)), "tokens": [0] * 500, "results": 
 HOT: dict[str, Hot] = {
     "promote": Hot(claims.PROMOTE, {"now": NOW, "most": 2000}, 3 * 2000),
     "peek": Hot(peeking.PEEK, {"now": NOW}, 5),
+    "peek and claim": Hot(idle_claims.PEEK_AND_CLAIM, CLAIMING | {"queues": [], "most": 500}, 10),
     "pending queues": Hot(pending_queues.PENDING_QUEUES, {}, 2 * len(QUEUES) + 10),
     "pending queues by their best": Hot(pending_queues.BY_THEIR_BEST, {}, 6 * len(QUEUES) + 10),
     "claim of one queue": Hot(*claim(500, "q7"), 3 * 500),
