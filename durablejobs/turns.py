@@ -5,13 +5,14 @@ Between them the worker holds jobs: those that it has claimed, and endings that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 from .config import WorkerConfig
 from .executor import Executor
+from .held_claims import HeldClaims
 from .isolation import Isolation
 from .jobs import ClaimedJob, Notes
 from .journal import Journal
@@ -60,8 +61,7 @@ class Turns:
         self._unsettled: list[Ending] = []
         self._last_notes: list[Notes] = []
         """Of the runs whose endings are not settled."""
-        self.claimed_ids: set[int] = set()
-        """The jobs that this worker knows to be its own."""
+        self.held: Final = HeldClaims()
         self.is_quiet = False
         """Whether it begins nothing more, though it goes on."""
         self.must_reconcile = False
@@ -104,7 +104,7 @@ class Turns:
     def _accept(self, requests: Sequence[ClaimRequest], claimed: list[ClaimedJob]) -> None:
         """Hand over to the lanes what was claimed."""
         self._lanes.note_claimed(requests, claimed)
-        self.claimed_ids.update(job.id for job in claimed)
+        self.held.add(claimed)
         self._lanes.submit(self._isolation.hold_back(claimed))
         if not self._lanes.in_flight:
             self._lanes.submit(self._isolation.next_alone())
@@ -123,12 +123,12 @@ class Turns:
     def _conclude(self, settlement: Settlement) -> None:
         """Report and forget what has been settled."""
         endings, self._unsettled, self._last_notes = self._unsettled, [], []
-        self._forget({ending.job.id for ending in endings})
+        self._forget(ending.job for ending in endings)
         self._reporter.note(endings, settlement)
 
-    def _forget(self, job_ids: set[int]) -> None:
-        """These jobs are not ours any more."""
-        self.claimed_ids -= job_ids
+    def _forget(self, claimed: Iterable[ClaimedJob]) -> None:
+        """These claims are over."""
+        job_ids = self.held.end(claimed)
         self._executor.cancellations -= job_ids
         self._isolation.ended(job_ids)
 
@@ -142,18 +142,18 @@ class Turns:
             part = claimed[start : start + GIVEN_BACK_TOGETHER]
             notes = self._journal.take(part)
             self._persist(partial(self._store.claims.release, part, notes))
-            self._forget({job.id for job in part})
+            self._forget(part)
 
     def reconcile(self) -> None:
         """Give back what a commit of unknown outcome has claimed for this worker without its knowing."""
-        self._store.claims.release_unknown(self._worker_id, self.claimed_ids)
+        self._store.claims.release_unknown(self._worker_id, self.held.tokens)
         self.must_reconcile = False
 
     def stop_cancelled(self) -> None:
         """Tell the lanes which of their jobs somebody has asked to stop."""
         if not self._lanes.in_flight:
             return
-        asked = self.claimed_ids & self._store.claims.asked_to_stop(self._worker_id)
+        asked = self.held.tokens.keys() & self._store.claims.asked_to_stop(self._worker_id)
         if asked:
             self._executor.cancellations |= asked
             self._lanes.cancel(asked)

@@ -237,8 +237,8 @@ class Worker:
         if self._waker is not None:
             self._waker.close()
         self._reporter.flush()
-        if self._turns.claimed_ids:  # the register says whose they are, for those who rescue them
-            log.warning("%d claimed jobs are left for other workers to rescue", len(self._turns.claimed_ids))
+        if self._turns.held:  # the register says whose they are, for those who rescue them
+            log.warning("%d claimed jobs are left for other workers to rescue", len(self._turns.held))
         else:
             self._sign_off()
         self._reporter.note_worker("worker_stopped", self._name())

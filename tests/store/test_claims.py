@@ -375,6 +375,14 @@ def test_what_a_worker_does_not_know_it_has_claimed_is_given_back(store: Store, 
     known = claim(2, worker=1)
     claim(1, worker=1)
     other = claim(1, worker=2)
-    assert store.claims.release_unknown(1, {job.id for job in known}) == 1
+    assert store.claims.release_unknown(1, {job.id: job.claim_token for job in known}) == 1
     statuses = {job.id: job.status for job in (store.reads.get(number) for number in range(1, 5)) if job}
     assert statuses == {1: "running", 2: "running", 3: "pending", other[0].id: "running"}
+
+
+def test_a_newer_claim_than_it_knows_of_is_given_back_too(store: Store, enqueue: Enqueue, claim: Claim) -> None:
+    enqueue()
+    (old,) = claim()
+    store.claims.release([old])
+    claim()
+    assert store.claims.release_unknown(1, {old.id: old.claim_token}) == 1

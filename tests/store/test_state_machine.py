@@ -240,11 +240,14 @@ class Jobs(RuleBasedStateMachine):
         if is_owner and row is not None:
             self._take_back(row)
 
-    @rule(worker=WORKERS, known=st.sets(NUMBERS))
-    def reconcile(self, worker: int, known: set[int]) -> None:
-        self.store.claims.release_unknown(worker, known)
-        for row in self.running(worker):
-            if row.id not in known:
+    @rule(worker=WORKERS, known=st.sets(NUMBERS), is_older=st.booleans())
+    def reconcile(self, worker: int, known: set[int], is_older: bool) -> None:
+        """It knows of these jobs; or of an older claim of them alone."""
+        running = self.running(worker)
+        tokens = {row.id: row.claim_token - is_older for row in running if row.id in known}
+        self.store.claims.release_unknown(worker, tokens)
+        for row in running:
+            if row.id not in known or is_older:
                 self._take_back(row)
 
     def _take_back(self, row: Row) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -169,11 +169,11 @@ class Claims(Door):
             write_notes(connection, notes)
             return held_jobs.release(connection, claimed)
 
-    def release_unknown(self, worker_id: int, known: Set[int]) -> int:
-        """Give back what the rows say this worker has claimed and it does not know of."""
+    def release_unknown(self, worker_id: int, known: Mapping[int, int]) -> int:
+        """Give back what the rows say this worker has claimed and it does not know of; `known` are tokens by job."""
         with self._write() as connection:
             claimed = held_jobs.claimed_by(connection, worker_id)
-            return held_jobs.release(connection, [job for job in claimed if job.id not in known])
+            return held_jobs.release(connection, [job for job in claimed if known.get(job.id) != job.claim_token])
 
     def asked_to_stop(self, worker_id: int) -> set[int]:
         """Return the ids of the jobs that this worker has claimed and that are to be cancelled."""
