@@ -19,7 +19,7 @@ def test_burst_ends_when_nothing_is_left(queue: Queue) -> None:
     assert queue.registered() == []
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(30, func_only=True)
 def test_burst_on_an_empty_queue_ends_at_once(jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only when the next poll or the next look for dead workers is due: here that would be in an hour."""
     monkeypatch.setattr("durablejobs.worker.RESCUE_EVERY", 3600)

@@ -21,7 +21,7 @@ from .harness import Queue
 pytestmark = pytest.mark.conformance
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(30, func_only=True)
 def test_what_is_committed_between_the_last_look_and_the_first_watch_is_found(
     jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,7 +38,7 @@ def test_what_is_committed_between_the_last_look_and_the_first_watch_is_found(
     assert jobs.work(max_jobs=1, interval=3600).succeeded == 1
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(30, func_only=True)
 def test_a_look_out_that_cannot_be_had_is_tried_again_and_ends_no_worker(
     jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

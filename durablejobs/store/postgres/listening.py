@@ -60,8 +60,9 @@ class Listener:
 
     def close(self) -> None:
         """End the look-out; a try to connect that is under way ends by itself."""
-        self._is_stopped = True
+        # In this order: the thread closes the pipe as soon as it knows, and its number may be another file's then.
         os.write(self._stopper, b"!")
+        self._is_stopped = True
         self._thread.join(timeout=1.0)
 
     def _listen_for_ever(self) -> None:

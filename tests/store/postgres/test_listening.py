@@ -1,0 +1,37 @@
+"""The look-out that listens: how it ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import NoReturn
+
+import psycopg
+import pytest
+
+from durablejobs.store.postgres import listening
+from durablejobs.store.postgres.listening import Listener
+
+
+def refuse() -> NoReturn:
+    raise psycopg.OperationalError("the server is away")
+
+
+def listening_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "durablejobs-listen"]
+
+
+def test_its_thread_ends_while_it_is_being_closed_and_nobody_writes_into_what_it_has_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener = Listener(refuse, "channel")
+    (thread,) = listening_threads()
+    write = os.write
+
+    def write_late(descriptor: int, data: bytes) -> int:
+        thread.join(2 * listening.FIRST_PAUSE)  # meanwhile it may give back the pipe, if it knows already
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write_late)
+    listener.close()
+    assert not listening_threads()
