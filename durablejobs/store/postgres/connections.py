@@ -27,7 +27,7 @@ from ..hot import driver_of
 from .address import Address
 from .connecting import DriverConnection, connect
 from .driver_errors import first_line, postgres_error
-from .transactions import Beginning, beginnings, session
+from .transactions import beginnings, session
 
 LONG_UNUSED: Final = 60.0
 """Seconds after which a connection has to answer before it is used: of a statement that commits itself nobody could
@@ -124,8 +124,8 @@ class Connections:
         asked_at = time.monotonic_ns()
         try:
             driver: DriverConnection = driver_of(connection)
-            beginning: Beginning = getattr(self._beginnings[driver.has_own_session], way)
-            cursor = driver.execute(beginning.in_one, prepare=False)
+            beginning: str = getattr(self._beginnings[driver.has_own_session], way)
+            cursor = driver.execute(beginning, prepare=False)
             cursor.nextset()
             ((server_time, *_),) = cursor
             self._learn(server_time, asked_at)
@@ -135,42 +135,15 @@ class Connections:
             raise
         return connection
 
-    @property
-    def has_pipelines(self) -> bool:
-        """Whether several statements can go to the server together. Not through poolers: not all of them know how."""
-        return self.has_own_sessions and psycopg.Pipeline.is_supported()
-
     def run_at_once(self, sql: str, values: Sequence[Any], writes: bool = True) -> list[Any]:
-        """Run a statement that is a transaction of its own, in one round trip; return its rows.
+        """Run a hot statement that is a transaction of its own, in one round trip; return its rows.
 
         Raises `CommitUnknownError` when the connection is lost while it writes.
         """
-        return self._at_once(lambda driver: driver.execute(sql, values), writes)
-
-    def run_hot_at_once(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        """Run a hot statement in a transaction that does nothing else, in one round trip; return its rows.
-
-        Raises `CommitUnknownError` when the connection is lost meanwhile.
-        """
-
-        def run(driver: DriverConnection) -> psycopg.Cursor[Any]:
-            begin, settings = self._beginnings[driver.has_own_session].hot
-            asked_at = time.monotonic_ns()
-            with driver.pipeline():
-                driver.execute(begin)
-                told = driver.execute(settings)
-                cursor = driver.execute(sql, values)
-                driver.execute("COMMIT")
-            self._learn(told.fetchall()[0][0], asked_at)
-            return cursor
-
-        return self._at_once(run, writes=True)
-
-    def _at_once(self, run: Callable[[DriverConnection], psycopg.Cursor[Any]], writes: bool) -> list[Any]:
         pooled = self.engine.raw_connection()
         driver: Any = pooled.driver_connection
         try:
-            rows: list[Any] = run(driver).fetchall()
+            rows: list[Any] = driver.execute(sql, values).fetchall()
         except BaseException as error:
             cause, is_lost = postgres_error(error), driver.closed
             if cause is None or is_lost or driver.info.transaction_status is not TransactionStatus.IDLE:

@@ -110,11 +110,11 @@ class PostgresDatabase:
         return WriteTransaction(self._connections.begin_hot, self.location, self.config.busy_timeout)
 
     def write_at_once(self, statement: HotStatement, values: Mapping[str, Any]) -> list[Any]:
-        """Return the rows of one hot statement that writes; transaction and all in one round trip where possible."""
-        if self._connections.has_pipelines:
+        """Return the rows of one hot statement that writes, a transaction of its own; in one round trip if possible."""
+        if self._connections.has_own_sessions:
             compiled = statement.on_postgres(self.schema)
             with self.translated_errors():
-                return self._connections.run_hot_at_once(compiled.sql, compiled.positional(values))
+                return self._connections.run_at_once(compiled.sql, compiled.positional(values))
         with self.write_hot() as connection:
             return list(statement.run(connection, values))
 

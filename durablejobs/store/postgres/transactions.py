@@ -37,6 +37,7 @@ _DURABLE: Final = {
 # in the hope of a better plan for these values; there is none. A plan that was made while the table was empty must not
 # read it from end to end until the next ANALYZE.
 _HOT: Final = {"plan_cache_mode": "'force_generic_plan'", "enable_seqscan": "'off'"}
+_COOL: Final = {"plan_cache_mode": "'auto'", "enable_seqscan": "'on'"}
 
 
 def _set(settings: Mapping[str, str], is_local: bool) -> str:
@@ -49,32 +50,19 @@ def _patience(busy_timeout: float) -> dict[str, str]:
 
 def session(busy_timeout: float) -> str:
     """Return the statement that makes a session ours: what holds in it whatever its defaults were."""
-    # For statements outside of our transactions, each of which is one of its own.
+    # For hot statements outside of our transactions, each of which is one of its own.
     alone = {"default_transaction_isolation": "'read committed'", "default_transaction_read_only": "'off'"}
-    return f"SELECT {_set(_USUAL | _DURABLE | _patience(busy_timeout) | alone, is_local=False)}"
-
-
-class Beginning(NamedTuple):
-    """The two statements that begin a transaction."""
-
-    begin: str
-    settings: str
-    """It sets what holds in the transaction, and returns the server's time first."""
-
-    @property
-    def in_one(self) -> str:
-        """Both, for one round trip."""
-        return f"{self.begin}; {self.settings}"
+    return f"SELECT {_set(_USUAL | _DURABLE | _patience(busy_timeout) | _HOT | alone, is_local=False)}"
 
 
 class Beginnings(NamedTuple):
-    """How transactions begin."""
+    """How transactions begin: two statements for one round trip, the second returns the server's time first."""
 
-    reading: Beginning
+    reading: str
     """One snapshot for all statements, as in SQLite."""
-    writing: Beginning
+    writing: str
     """Read committed, whatever the default: the statements are written for it."""
-    hot: Beginning
+    hot: str
     """The same for hot statements alone: of each one plan is kept."""
 
 
@@ -84,14 +72,14 @@ def beginnings(busy_timeout: float, has_own_session: bool) -> Beginnings:
     in_each_that_writes = _TIMEOUTS if has_own_session else _USUAL | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
     writing = "ISOLATION LEVEL READ COMMITTED READ WRITE"
     return Beginnings(
-        _begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", in_each),
-        _begin(writing, in_each_that_writes),
-        _begin(writing, in_each_that_writes | _HOT),
+        _begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", in_each | _COOL),
+        _begin(writing, in_each_that_writes | _COOL),
+        _begin(writing, in_each_that_writes | ({} if has_own_session else _HOT)),
     )
 
 
-def _begin(mode: str, settings: Mapping[str, str]) -> Beginning:
-    return Beginning(f"BEGIN {mode}", f"SELECT {_CLOCK}{', ' if settings else ''}{_set(settings, is_local=True)}")
+def _begin(mode: str, settings: Mapping[str, str]) -> str:
+    return f"BEGIN {mode}; SELECT {_CLOCK}, {_set(settings, is_local=True)}"
 
 
 _AS_LONG_AS_IT_LIKES: Final = (

@@ -1,4 +1,4 @@
-"""A statement with its transaction in one round trip: what becomes of it, and of the connection, when it fails."""
+"""A statement that is a transaction of its own: what becomes of it, and of the connection, when it fails."""
 
 from __future__ import annotations
 
@@ -55,5 +55,4 @@ def test_of_one_whose_connection_is_lost_nobody_knows_whether_it_was_committed(s
 def test_behind_a_pooler_it_is_an_ordinary_transaction(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = store.database._connections  # type: ignore[attr-defined]
     monkeypatch.setattr(connections, "has_own_sessions", False)
-    assert not connections.has_pipelines
     assert [raised(store) for _ in range(3)] == [1, 2, 3]

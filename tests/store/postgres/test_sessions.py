@@ -15,12 +15,14 @@ from psycopg import sql
 from durablejobs import DurableJobs, current_job
 from durablejobs.store import claims, effects, endings, held_jobs
 from durablejobs.store.hot import HotStatement
-from durablejobs.store.postgres.transactions import beginnings
+from durablejobs.store.postgres.transactions import beginnings, session
 
 from ... import postgres
 
 NOW = "2030-01-01 12:00:00.000000"
 
+PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+PLANNED_EACH_TIME = {"plan_cache_mode": "auto", "enable_seqscan": "on"}
 OURS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
@@ -28,6 +30,7 @@ OURS = {
     "lock_timeout": "30s",
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
+    **PLANNED_ONCE,
 }
 
 
@@ -73,6 +76,22 @@ def test_what_a_handler_sets_in_its_transaction_is_over_with_it(jobs: DurableJob
         assert settings_alone(jobs) == OURS
 
 
+@pytest.mark.parametrize("has_own_session", [True, False])
+@pytest.mark.parametrize(
+    ("way", "expected"), [("hot", PLANNED_ONCE), ("reading", PLANNED_EACH_TIME), ("writing", PLANNED_EACH_TIME)]
+)
+def test_only_hot_statements_are_planned_once(
+    postgres_url: str, way: str, expected: dict[str, str], has_own_session: bool
+) -> None:
+    with postgres.admin(postgres_url) as connection:
+        if has_own_session:
+            connection.execute(session(30))
+        connection.execute(getattr(beginnings(30, has_own_session), way))
+        asked = ", ".join(f"current_setting('{name}')" for name in expected)
+        assert connection.execute(f"SELECT {asked}").fetchone() == tuple(expected.values())
+        connection.execute("ROLLBACK")
+
+
 def test_a_plain_job_is_stored_in_one_round_trip(jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs.enqueue("mail")
     executed: list[str] = []
@@ -106,7 +125,8 @@ def turn(jobs: DurableJobs, postgres_url: str) -> Iterator[psycopg.Connection[An
     jobs.open()
     with postgres.admin(postgres_url) as connection:
         connection.execute("VACUUM ANALYZE jobs")
-        connection.execute(beginnings(30, has_own_session=True).hot.in_one)
+        connection.execute(session(30))
+        connection.execute(beginnings(30, has_own_session=True).hot)
         yield connection
         connection.execute("ROLLBACK")
 
