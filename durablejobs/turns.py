@@ -66,13 +66,14 @@ class Turns:
         """Whether it begins nothing more, though it goes on."""
         self.must_reconcile = False
         """Whether a commit of unknown outcome may have claimed what this worker does not know of."""
+        self._reconcile_at = self._clock.monotonic() + config.lease
         self.next_due: datetime | None = None
         """When the next scheduled job is due, as far as the last look could tell."""
 
     def take(self) -> None:
         """Settle, promote, claim; hand over what was claimed."""
         self._store.check_identity()
-        if self.must_reconcile:
+        if self.must_reconcile or self._clock.monotonic() >= self._reconcile_at:
             self.reconcile()
         self.give_back(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
         self._take_finished()
@@ -145,9 +146,13 @@ class Turns:
             self._forget(part)
 
     def reconcile(self) -> None:
-        """Give back what a commit of unknown outcome has claimed for this worker without its knowing."""
+        """Give back what a commit of unknown outcome has claimed for this worker without its knowing.
+
+        Once more after each lease: what the network has kept back for long may still arrive at the server.
+        """
         self._store.claims.release_unknown(self._worker_id, self.held.tokens)
         self.must_reconcile = False
+        self._reconcile_at = self._clock.monotonic() + self._config.lease
 
     def stop_cancelled(self) -> None:
         """Tell the lanes which of their jobs somebody has asked to stop."""

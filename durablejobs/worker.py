@@ -270,7 +270,7 @@ class Worker:
         A server that is out of reach is no reason to die: jobs run on, and the claim tokens tell afterwards what was
         lost. Only a worker that has been asked to stop gives up on it, as on every other error, after a lease.
         """
-        give_up = self._clock.monotonic() + self._config.lease
+        give_up: float | None = None  # a lease after the first error, however long the first try took to report it
         pause = 0.1
         while True:
             try:
@@ -282,9 +282,10 @@ class Worker:
                 self._turns.must_reconcile = True
                 if isinstance(error, CommitUnknownError):
                     log.warning("%s; looking again", error)
-                if isinstance(error, DatabaseUnreachableError) and not self._stop_requests:
-                    give_up = self._clock.monotonic() + pause + self._config.lease
-                if self._clock.monotonic() + pause > give_up or self._stop_requests > 1:
+                now = self._clock.monotonic()
+                if give_up is None or (isinstance(error, DatabaseUnreachableError) and not self._stop_requests):
+                    give_up = now + pause + self._config.lease
+                if now + pause > give_up or self._stop_requests > 1:
                     raise
                 log.error("%s; trying again in %.1f s", error, pause)
             self._sleep(pause)

@@ -52,7 +52,6 @@ _ORPHAN_COLUMNS: Final = [jobs.c[name] for name in Orphan._fields]
 ORPHANS_OF_WORKER: Final = HotStatement(
     select(*_ORPHAN_COLUMNS)
     .where(IS_RUNNING, jobs.c.worker_id == bindparam("worker"))
-    .order_by(jobs.c.worker_id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )

@@ -51,7 +51,7 @@ _NO_LIMIT: Final = 2**31
 _HAS_PLACES: Final = jobs.c.running_key.is_not(None) & jobs.c.finished_at.is_(None)
 
 A_WAITING_KEY: Final = select(func.min(jobs.c.running_key)).where(_HAS_PLACES, IS_PENDING).scalar_subquery()
-ARE_WAITING: Final = HotStatement(select(A_WAITING_KEY.is_not(None)))  # not EXISTS: see `peeking.PEEK`
+ARE_WAITING: Final = HotStatement(select(A_WAITING_KEY.is_not(None)))  # not EXISTS: see `peeking.FIRST_QUEUE`
 RUNNING: Final = HotStatement(
     select(jobs.c.running_key, func.count())
     .where(_HAS_PLACES, jobs.c.status == literal_column("'running'"))

@@ -18,11 +18,11 @@ from typing import Any
 
 from ..app import DurableJobs
 from ..clock import to_text
-from ..jobs import ClaimedJob, Notes
+from ..jobs import Notes
 from ..running_limits import NO_LIMITS, RunningLimit
 from ..store import Store
 from ..store.access import Access
-from ..store.doors.claims import ClaimRequest, Claims, IdleTurn, Turn
+from ..store.doors.claims import ClaimRequest, Claims, Turn
 from ..store.endings import Ending
 
 
@@ -63,18 +63,9 @@ class _DoomedClaims(Claims):
             self.settle(requests[0].worker_id, [ending for ending in finished if ending not in last_words])
             _die()
         turn = super().turn(finished, *requests, notes=notes, limits=limits)
-        self._heed(turn.claimed)
-        return turn
-
-    def idle_turn(self, *requests: ClaimRequest, limits: Mapping[str, RunningLimit] = NO_LIMITS) -> IdleTurn:
-        """Claim as always, up to the point of death."""
-        turn = super().idle_turn(*requests, limits=limits)
-        self._heed(turn.claimed)
-        return turn
-
-    def _heed(self, claimed: Sequence[ClaimedJob]) -> None:
-        if self._at == "start" and any(self._is_chosen(job.handler) for job in claimed):
+        if self._at == "start" and any(self._is_chosen(job.handler) for job in turn.claimed):
             _die()
+        return turn
 
     def _is_chosen(self, handler: str) -> bool:
         return self._handler in (None, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -92,9 +93,9 @@ def test_it_tells_what_was_there(store: Store, enqueue: Enqueue) -> None:
     assert [job.id for job in turn.claimed] == [2]
 
 
-def test_who_has_no_room_does_not_look(store: Store, enqueue: Enqueue) -> None:
+def test_who_has_no_room_claims_nothing(enqueue: Enqueue, claimed: Claimed) -> None:
     enqueue()
-    assert store.claims.idle_turn(wanted(most=0), wanted(most=0)) == (NOTHING_THERE, [])
+    assert claimed(wanted(most=0)) == []
 
 
 def test_nothing_is_claimed_by_a_worker_of_other_queues_or_handlers(enqueue: Enqueue, claimed: Claimed) -> None:
@@ -162,6 +163,13 @@ def with_a_rule_of_the_queue(store: Store, enqueue: Enqueue) -> list[int]:
 
 
 @pytest.fixture
+def with_a_rule_of_another_queue(store: Store, enqueue: Enqueue) -> list[int]:
+    store.acts.pause("other", None, None)
+    enqueue(queue="mail")
+    return [1]
+
+
+@pytest.fixture
 def with_the_queue_paused(store: Store, enqueue: Enqueue) -> list[int]:
     store.acts.pause("mail", None, None)
     enqueue(queue="mail")
@@ -182,6 +190,7 @@ def with_a_job_that_shares_places(enqueue: Enqueue) -> list[int]:
         "a_job_that_is_due",
         "only_what_is_due",
         "a_rule_of_the_queue",
+        "a_rule_of_another_queue",
         "the_queue_paused",
         "a_job_that_shares_places",
     ],
@@ -199,6 +208,36 @@ def test_limits_of_the_handlers_are_heeded(enqueue: Enqueue, claimed: Claimed, w
         enqueue(handler="mail", running_key="mail")
     assert claimed(ANY, limits={"mail": RunningLimit.of("mail", 1, None, None)}) == [1]
     assert len(whole_turns) == 1
+
+
+def test_behind_a_pooler_it_is_the_same(
+    store: Store, enqueue: Enqueue, claimed: Claimed, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dialect == "postgresql":
+        monkeypatch.setattr(store.database._connections, "has_own_sessions", False)  # type: ignore[attr-defined]
+    enqueue(queue="mail")
+    enqueue(queue="mail")
+    assert claimed(wanted(1)) == [1]
+    assert claimed(ANY) == [2]
+
+
+# Beside others
+
+
+def test_workers_that_look_at_once_never_get_the_same_job(store: Store, enqueue: Enqueue) -> None:
+    for _ in range(200):
+        enqueue(queue="mail")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(all_claimed, [store] * 4))
+    assert sorted(job_id for each in found for job_id in each) == list(range(1, 201))
+
+
+def all_claimed(store: Store) -> list[int]:
+    """Claim until nothing is left."""
+    found: list[int] = []
+    while new := [job.id for job in store.claims.idle_turn(wanted(3)).claimed]:
+        found += new
+    return found
 
 
 # What it is made of

@@ -160,9 +160,12 @@ class Jobs(RuleBasedStateMachine):
         worker=WORKERS,
         most=st.integers(0, 3),
         queues=st.sampled_from([(), (), ("q1",), ("q2", "q1")]),
+        is_idle=st.booleans(),
     )
-    def claim(self, worker: int, most: int, queues: tuple[str, ...]) -> Any:
-        claimed = self.store.claims.turn([], ClaimRequest(worker, queues, most, LEASE)).claimed
+    def claim(self, worker: int, most: int, queues: tuple[str, ...], is_idle: bool) -> Any:
+        request = ClaimRequest(worker, queues, most, LEASE)
+        doors = self.store.claims
+        claimed = doors.idle_turn(request).claimed if is_idle else doors.turn([], request).claimed
         for row in self.rows.values():
             if row.status is Status.SCHEDULED and row.run_at <= self.now:
                 row.status = Status.PENDING

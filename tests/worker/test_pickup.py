@@ -7,16 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from durablejobs import DurableJobs, EnqueueOptions
+from durablejobs import DurableJobs, EnqueueOptions, WorkerConfig
 from durablejobs.clock import to_text
 from durablejobs.errors import DatabaseUnusableError
 from durablejobs.store.database import Watch
+from durablejobs.store.doors.claims import ClaimRequest
 
-from .harness import Queue
+from .harness import Queue, wait_until
 
 pytestmark = pytest.mark.conformance
 
@@ -134,3 +136,21 @@ def test_an_idle_worker_costs_little(queue: Queue) -> None:
     before, since = worker.cpu_seconds(), time.monotonic()
     queue.wait_for_call(queue.enqueue("echo", options=EnqueueOptions(delay=1)))
     assert (worker.cpu_seconds() - before) / (time.monotonic() - since) < 0.2
+
+
+def test_a_claim_that_the_worker_never_heard_of_is_given_back_after_a_lease(jobs: DurableJobs) -> None:
+    """As when the network has delivered it late: its lease is extended with the others."""
+    jobs.migrate()
+    job = jobs.using(queue="theirs").enqueue("echo")
+    worker = jobs.worker(WorkerConfig(queues="own", lease=1, heartbeat=0.2, interval=0.05))
+    with ThreadPoolExecutor() as pool:
+        report = pool.submit(worker.run)
+        wait_until(lambda: len(jobs.workers()) == 1, "the worker is registered")
+        late = ClaimRequest(jobs.workers()[0].id, ("theirs",), 1, 3600)
+        assert [each.id for each in jobs._store.claims.turn((), late).claimed] == [job.id]
+        try:
+            wait_until(lambda: job.refresh().status == "pending", "the job is given back")
+        finally:
+            worker.stop()
+        assert report.result().runs == 0
+    assert job.refresh().attempt == 0

@@ -15,7 +15,7 @@ from .. import claims, endings, held_jobs, idle_claims, peeking, queue_rules, ru
 from ..access import Access
 from ..endings import Ending, Settlement
 from ..notes import write_notes
-from ..peeking import NOTHING_THERE, Peek
+from ..peeking import Peek
 from ..pending_queues import pending_queues
 from .door import Door
 
@@ -84,22 +84,18 @@ class Claims(Door):
     def idle_turn(self, *requests: ClaimRequest, limits: Mapping[str, RunningLimit] = NO_LIMITS) -> IdleTurn:
         """Take a turn with nothing to settle: look first, and claim only if something is there.
 
-        The look takes no lock. In PostgreSQL it claims as well, in the same round trip, where that is one plain claim.
+        The look waits for no writer. In PostgreSQL it claims as well, by the same statement, where that is one plain
+        claim.
         """
-        peek, claimed = self._peek_and_claim(requests, limits)
+        peek, claimed = self._peek_and_claim(requests[0]) if self._is_plain(requests, limits) else (self.peek(), None)
         if claimed is None:
             claimed = self.turn((), *requests, limits=limits).claimed if peek.has_work else []
         return IdleTurn(peek, claimed)
 
-    def _peek_and_claim(
-        self, requests: Sequence[ClaimRequest], limits: Mapping[str, RunningLimit]
-    ) -> idle_claims.PeekAndClaim:
-        wanted = [request for request in requests if request.most]
-        if not wanted:
-            return idle_claims.PeekAndClaim(NOTHING_THERE, None)
-        (request, *others) = wanted
-        if self._database.schema is None or others or limits or request.handlers is not None:
-            return idle_claims.PeekAndClaim(self.peek(), None)
+    def _is_plain(self, requests: Sequence[ClaimRequest], limits: Mapping[str, RunningLimit]) -> bool:
+        return self._database.schema is not None and not limits and len(requests) == 1 and requests[0].handlers is None
+
+    def _peek_and_claim(self, request: ClaimRequest) -> tuple[Peek, list[ClaimedJob] | None]:
         now = self._clock.now()
         lease = to_text(now + timedelta(seconds=request.lease))
         return idle_claims.peek_and_claim(
@@ -171,9 +167,10 @@ class Claims(Door):
 
     def release_unknown(self, worker_id: int, known: Mapping[int, int]) -> int:
         """Give back what the rows say this worker has claimed and it does not know of; `known` are tokens by job."""
-        with self._write() as connection:
+        with self._read() as connection:
             claimed = held_jobs.claimed_by(connection, worker_id)
-            return held_jobs.release(connection, [job for job in claimed if known.get(job.id) != job.claim_token])
+        unknown = [job for job in claimed if known.get(job.id) != job.claim_token]
+        return self.release(unknown) if unknown else 0
 
     def asked_to_stop(self, worker_id: int) -> set[int]:
         """Return the ids of the jobs that this worker has claimed and that are to be cancelled."""

@@ -148,6 +148,8 @@ class Connections:
             cause, is_lost = postgres_error(error), driver.closed
             if cause is None or is_lost or driver.info.transaction_status is not TransactionStatus.IDLE:
                 pooled.invalidate()
+            if is_lost:
+                self._stale_until = time.monotonic()  # the others in the pool are no better
             if writes and cause is not None and is_lost:
                 raise CommitUnknownError(self._address.location, first_line(cause)) from error
             raise

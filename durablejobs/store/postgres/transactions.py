@@ -37,7 +37,8 @@ _DURABLE: Final = {
 # in the hope of a better plan for these values; there is none. A plan that was made while the table was empty must not
 # read it from end to end until the next ANALYZE.
 _HOT: Final = {"plan_cache_mode": "'force_generic_plan'", "enable_seqscan": "'off'"}
-_COOL: Final = {"plan_cache_mode": "'auto'", "enable_seqscan": "'on'"}
+# What the user may have chosen holds again in transactions that run other statements too: NULL is the default.
+_COOL: Final = dict.fromkeys(_HOT, "NULL")
 
 
 def _set(settings: Mapping[str, str], is_local: bool) -> str:
@@ -51,7 +52,11 @@ def _patience(busy_timeout: float) -> dict[str, str]:
 def session(busy_timeout: float) -> str:
     """Return the statement that makes a session ours: what holds in it whatever its defaults were."""
     # For hot statements outside of our transactions, each of which is one of its own.
-    alone = {"default_transaction_isolation": "'read committed'", "default_transaction_read_only": "'off'"}
+    alone = {
+        "default_transaction_isolation": "'read committed'",
+        "default_transaction_read_only": "'off'",
+        "statement_timeout": _TIMEOUTS["statement_timeout"],
+    }
     return f"SELECT {_set(_USUAL | _DURABLE | _patience(busy_timeout) | _HOT | alone, is_local=False)}"
 
 
@@ -68,13 +73,16 @@ class Beginnings(NamedTuple):
 
 def beginnings(busy_timeout: float, has_own_session: bool) -> Beginnings:
     """Return how transactions begin: behind a pooler, which gives each another session, with all that a session has."""
-    in_each = {} if has_own_session else _USUAL
-    in_each_that_writes = _TIMEOUTS if has_own_session else _USUAL | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
-    writing = "ISOLATION LEVEL READ COMMITTED READ WRITE"
+    reading, writing = "ISOLATION LEVEL REPEATABLE READ READ ONLY", "ISOLATION LEVEL READ COMMITTED READ WRITE"
+    if has_own_session:
+        return Beginnings(
+            _begin(reading, _COOL | {"statement_timeout": "NULL"}),
+            _begin(writing, _COOL | _TIMEOUTS),
+            _begin(writing, _TIMEOUTS),
+        )
+    in_each_that_writes = _USUAL | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
     return Beginnings(
-        _begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", in_each | _COOL),
-        _begin(writing, in_each_that_writes | _COOL),
-        _begin(writing, in_each_that_writes | ({} if has_own_session else _HOT)),
+        _begin(reading, _USUAL), _begin(writing, in_each_that_writes), _begin(writing, in_each_that_writes | _HOT)
     )
 
 

@@ -166,3 +166,17 @@ def test_a_connection_that_was_long_unused_is_asked_first(
     jobs.enqueue("mail")  # not of unknown outcome: on a new connection
     assert trap.is_sprung
     assert count(direct) == 2
+
+
+def test_an_idle_worker_lives_on_whose_look_is_not_answered_for_longer_than_its_lease(
+    jobs: DurableJobs, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "SILENCE", 1.5)
+    jobs.handler("mail")(lambda: None)
+    jobs.migrate()
+    with running(jobs, lease=1.0, heartbeat=0.2) as worker:
+        trap = proxy.trap("WITH peek", Moment.BEFORE, Effect.SILENCE)
+        wait_until(lambda: trap.is_sprung, "the worker has looked")
+        job = jobs.enqueue("mail")
+        wait_until(lambda: job.refresh().status is Status.SUCCEEDED or worker.has_ended, "the job has been run")
+        assert worker.stop().succeeded == 1

@@ -12,6 +12,7 @@ from durablejobs.lanes import MOST_FILTERED
 from durablejobs.read_ahead import MOST_AHEAD
 from durablejobs.store import Store
 from durablejobs.store.claims import HandlerFilter, claim
+from durablejobs.store.doors.claims import ClaimRequest
 
 from ...clocks import ManualClock
 from ...conftest import Sql, new_job
@@ -58,6 +59,14 @@ def test_the_second_takes_what_comes_next(
 
     with store.database.write() as one, store.database.write() as other:
         assert [*ten(one), *ten(other)] == [row["id"] for row in wanted]
+
+
+def test_a_look_that_claims_takes_what_comes_next(store: Store, clock: ManualClock) -> None:
+    store.new_jobs.insert_many(new_job(clock) for _ in range(30))
+    with store.database.write() as other:
+        assert len(claim(other, ["default"], 10, 1, clock.now_text(), clock.now_text(), None, {})) == 10
+        turn = store.claims.idle_turn(ClaimRequest(2, (), 10, 30))
+    assert [job.id for job in turn.claimed] == list(range(11, 21))
 
 
 @pytest.mark.parametrize(("handlers", "batch"), [(None, MOST_AHEAD), (HandlerFilter(("mail",)), MOST_FILTERED)])

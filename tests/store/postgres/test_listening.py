@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import NoReturn
 
 import psycopg
@@ -17,15 +16,11 @@ def refuse() -> NoReturn:
     raise psycopg.OperationalError("the server is away")
 
 
-def listening_threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "durablejobs-listen"]
-
-
 def test_its_thread_ends_while_it_is_being_closed_and_nobody_writes_into_what_it_has_given_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     listener = Listener(refuse, "channel")
-    (thread,) = listening_threads()
+    thread = listener._thread
     write = os.write
 
     def write_late(descriptor: int, data: bytes) -> int:
@@ -34,4 +29,4 @@ def test_its_thread_ends_while_it_is_being_closed_and_nobody_writes_into_what_it
 
     monkeypatch.setattr(os, "write", write_late)
     listener.close()
-    assert not listening_threads()
+    assert not thread.is_alive()

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import Text, literal_column
 
 from durablejobs import JobFilter
 from durablejobs.statuses import Status
@@ -69,6 +70,11 @@ HOT: dict[str, Hot] = {
     "promote": Hot(claims.PROMOTE, {"now": NOW, "most": 2000}, 3 * 2000),
     "peek": Hot(peeking.PEEK, {"now": NOW}, 5),
     "peek and claim": Hot(idle_claims.PEEK_AND_CLAIM, CLAIMING | {"queues": [], "most": 500}, 10),
+    "peek and claim of one queue": Hot(
+        HotStatement(idle_claims.statement(literal_column("'q7'", Text))),
+        CLAIMING | {"queues": [], "most": 500},
+        3 * 500 + 10,
+    ),
     "pending queues": Hot(pending_queues.PENDING_QUEUES, {}, 2 * len(QUEUES) + 10),
     "pending queues by their best": Hot(pending_queues.BY_THEIR_BEST, {}, 6 * len(QUEUES) + 10),
     "claim of one queue": Hot(*claim(500, "q7"), 3 * 500),

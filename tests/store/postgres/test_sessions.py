@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import count
 from typing import Any
@@ -22,7 +22,6 @@ from ... import postgres
 NOW = "2030-01-01 12:00:00.000000"
 
 PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-PLANNED_EACH_TIME = {"plan_cache_mode": "auto", "enable_seqscan": "on"}
 OURS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
@@ -30,6 +29,7 @@ OURS = {
     "lock_timeout": "30s",
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
+    "statement_timeout": "1min",
     **PLANNED_ONCE,
 }
 
@@ -45,6 +45,11 @@ def settings_alone(jobs: DurableJobs) -> dict[str, Any]:
     asked = ", ".join(f"current_setting('{name}')" for name in OURS)
     (row,) = jobs._store.database._connections.run_at_once(f"SELECT {asked}", ())  # type: ignore[attr-defined]
     return dict(zip(OURS, row, strict=True))
+
+
+def settings_in(connection: psycopg.Connection[Any], names: Iterable[str]) -> dict[str, str]:
+    asked = ", ".join(f"current_setting('{name}')" for name in names)
+    return dict(zip(names, connection.execute(f"SELECT {asked}").fetchone() or (), strict=True))
 
 
 def test_defaults_of_the_database_do_not_weaken_what_is_enqueued(postgres_url: str, jobs: DurableJobs) -> None:
@@ -68,6 +73,8 @@ def test_what_a_handler_sets_in_its_transaction_is_over_with_it(jobs: DurableJob
             connection.exec_driver_sql("SET synchronous_commit TO off")
             connection.exec_driver_sql("SET TIME ZONE 'Asia/Tokyo'")
             connection.exec_driver_sql("SET lock_timeout TO 0")
+            connection.exec_driver_sql("SET plan_cache_mode TO auto")
+            connection.exec_driver_sql("SET enable_seqscan TO on")
 
     jobs.enqueue("weaken")
     assert jobs.work(burst=True, concurrency=1).succeeded == 1
@@ -77,19 +84,41 @@ def test_what_a_handler_sets_in_its_transaction_is_over_with_it(jobs: DurableJob
 
 
 @pytest.mark.parametrize("has_own_session", [True, False])
-@pytest.mark.parametrize(
-    ("way", "expected"), [("hot", PLANNED_ONCE), ("reading", PLANNED_EACH_TIME), ("writing", PLANNED_EACH_TIME)]
-)
-def test_only_hot_statements_are_planned_once(
-    postgres_url: str, way: str, expected: dict[str, str], has_own_session: bool
-) -> None:
+def test_hot_statements_are_planned_once(postgres_url: str, has_own_session: bool) -> None:
     with postgres.admin(postgres_url) as connection:
         if has_own_session:
             connection.execute(session(30))
-        connection.execute(getattr(beginnings(30, has_own_session), way))
-        asked = ", ".join(f"current_setting('{name}')" for name in expected)
-        assert connection.execute(f"SELECT {asked}").fetchone() == tuple(expected.values())
+        connection.execute(beginnings(30, has_own_session).hot)
+        assert settings_in(connection, PLANNED_ONCE) == PLANNED_ONCE
         connection.execute("ROLLBACK")
+
+
+def test_other_statements_are_planned_as_the_user_has_it_and_may_read_for_long(
+    postgres_url: str, jobs: DurableJobs
+) -> None:
+    theirs = {"plan_cache_mode": "force_custom_plan", "enable_seqscan": "on", "statement_timeout": "5min"}
+    seen: list[dict[str, str]] = []
+
+    @jobs.handler
+    def look() -> None:
+        with current_job().transaction() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            seen.append(settings_in(driver, PLANNED_ONCE))
+
+    with postgres.admin(postgres_url) as admin:
+        (name,) = admin.execute("SELECT current_database()").fetchone() or ()
+        for setting, value in theirs.items():
+            admin.execute(f"ALTER DATABASE {name} SET {setting} TO '{value}'")
+        try:
+            jobs.enqueue("look")
+            assert jobs.work(burst=True, concurrency=1).succeeded == 1
+            with jobs._store.access.read() as connection:
+                seen.append(settings_in(connection.connection.driver_connection, theirs))
+        finally:
+            admin.execute(f"ALTER DATABASE {name} RESET ALL")
+    del theirs["statement_timeout"]
+    assert seen == [theirs, theirs | {"statement_timeout": "5min"}]
 
 
 def test_a_plain_job_is_stored_in_one_round_trip(jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch) -> None:
