@@ -454,7 +454,7 @@ def a_stale_ending() -> None:
         (job,) = machine.store.claims.turn([], ClaimRequest(1, (), 1, LEASE)).claimed
         machine.store.claims.release([job])
         machine.rows[job.id].claim_token = 1
-        machine.claim(worker=2, most=1, queues=())
+        machine.claim(worker=2, most=1, queues=(), is_idle=False)
         machine.settle(job=job, outcome=Succeeded("1"), worker=1)
         machine.the_rows_are_the_models()
         machine.every_change_was_legal()
