@@ -24,8 +24,6 @@ class Peek(NamedTuple):
     30th of February: the poll finds it."""
 
 
-NOTHING_THERE: Final = Peek(has_work=False, next_due=None)
-
 # The first of an index, and not EXISTS: where many jobs are pending PostgreSQL expects to find one soon in the table
 # itself, and reads it past all those that have ended.
 FIRST_QUEUE: Final = select(func.min(jobs.c.queue)).where(IS_PENDING).scalar_subquery()

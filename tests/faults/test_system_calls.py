@@ -198,7 +198,7 @@ def test_a_worker_that_is_killed_at_any_system_call_loses_no_job(
         calls = Counter((place / "calls").read_text().split())
         assert set(calls) == {str(each) for each in range(10)}
     record_property("kills", kills)
-    assert kills >= 3
+    assert kills > 3
 
 
 def test_syncs_that_take_long_lose_no_lease(victims: Victims, place: Path) -> None:

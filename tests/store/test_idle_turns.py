@@ -15,7 +15,7 @@ from durablejobs.store import Store
 from durablejobs.store.claims import HandlerFilter
 from durablejobs.store.doors.claims import ClaimRequest, Turn
 from durablejobs.store.hot import HotStatement
-from durablejobs.store.peeking import NOTHING_THERE
+from durablejobs.store.peeking import Peek
 from durablejobs.store.tables import jobs
 
 from ..clocks import START, ManualClock
@@ -84,7 +84,7 @@ def test_times_are_those_of_the_clock(enqueue: Enqueue, claimed: Claimed, sql: S
 
 
 def test_it_tells_what_was_there(store: Store, enqueue: Enqueue) -> None:
-    assert store.claims.idle_turn(ANY) == (NOTHING_THERE, [])
+    assert store.claims.idle_turn(ANY) == (Peek(has_work=False, next_due=None), [])
     enqueue(delay=60)
     assert store.claims.idle_turn(ANY) == ((False, START + timedelta(seconds=60)), [])
     enqueue()

@@ -164,8 +164,8 @@ class Jobs(RuleBasedStateMachine):
     )
     def claim(self, worker: int, most: int, queues: tuple[str, ...], is_idle: bool) -> Any:
         request = ClaimRequest(worker, queues, most, LEASE)
-        doors = self.store.claims
-        claimed = doors.idle_turn(request).claimed if is_idle else doors.turn([], request).claimed
+        door = self.store.claims
+        claimed = door.idle_turn(request).claimed if is_idle else door.turn([], request).claimed
         for row in self.rows.values():
             if row.status is Status.SCHEDULED and row.run_at <= self.now:
                 row.status = Status.PENDING

@@ -28,7 +28,7 @@ from durablejobs import (
 )
 from durablejobs.store import Store
 from durablejobs.store.hot import driver_of
-from durablejobs.store.peeking import NOTHING_THERE
+from durablejobs.store.peeking import Peek
 
 from ...clocks import ManualClock
 from ...conftest import Enqueue, RunPython, Sql, new_job
@@ -141,7 +141,7 @@ def test_a_database_held_by_another_program_for_too_long_is_busy(
 def test_reading_does_not_wait_for_a_writer(impatient: Store, sql: Sql) -> None:
     sql("BEGIN IMMEDIATE")
     assert impatient.reads.get(1) is None
-    assert impatient.claims.peek() == NOTHING_THERE
+    assert impatient.claims.peek() == Peek(has_work=False, next_due=None)
 
 
 def test_a_thread_that_writes_for_too_long_makes_the_others_say_so(impatient: Store, clock: ManualClock) -> None:
