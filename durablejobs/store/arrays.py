@@ -13,10 +13,12 @@ _SEPARATOR: Final = "\0"
 """Cannot be in a text of PostgreSQL."""
 
 
-def array_text(values: Sequence[str | float | None]) -> str:
-    """Return an array of one dimension; None becomes NULL."""
+def array_text(values: Sequence[str | None] | Sequence[float | None]) -> str:
+    """Return an array of one dimension, of texts or of numbers; None becomes NULL."""
     texts = [value for value in values if type(value) is str]
-    if len(texts) < len(values) or not texts:
+    if not texts:
+        return "{" + repr(list(values))[1:-1].replace("None", "NULL") + "}"
+    if len(texts) < len(values):
         return "{" + ",".join(map(_element, values)) + "}"
     joined = _SEPARATOR.join(texts)
     if joined.count(_SEPARATOR) >= len(texts):  # the server refuses it, and says why
@@ -24,10 +26,8 @@ def array_text(values: Sequence[str | float | None]) -> str:
     return '{"' + _escaped(joined).replace(_SEPARATOR, '","') + '"}'
 
 
-def _element(value: str | float | None) -> str:
-    if value is None:
-        return "NULL"
-    return f'"{_escaped(value)}"' if isinstance(value, str) else repr(value)
+def _element(text: str | float | None) -> str:
+    return "NULL" if text is None else f'"{_escaped(str(text))}"'
 
 
 def _escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -256,8 +257,8 @@ def claim(
     marks = {"worker": worker_id, "now": now, "lease": lease}
     if is_postgres(connection):
         statement = claim_statement(len(queues), *shape, limited_count)
-        return claimed_jobs(statement.run(connection, values | marks))
-    found = claimed_jobs(found_statement(len(queues), *shape, limited_count).run(connection, values))
+        return claimed_jobs(statement.run(connection, values | marks).fetchall())
+    found = claimed_jobs(found_statement(len(queues), *shape, limited_count).run(connection, values).fetchall())
     if found:
         CLAIM_FOUND.run(connection, {**marks, "ids": json.dumps([job.id for job in found])})
     return found
@@ -288,6 +289,7 @@ def with_handlers(handlers: HandlerFilter | None) -> tuple[tuple[int, bool], dic
 
 def claimed_jobs(rows: Iterable[Any]) -> list[ClaimedJob]:
     """Return what a claim returned, by priority, then id: RETURNING promises no order."""
-    claimed = [ClaimedJob._make(row) for row in rows]
-    claimed.sort(key=lambda job: (-job.priority, job.id))
+    claimed = list(map(ClaimedJob._make, rows))
+    claimed.sort(key=attrgetter("id"))
+    claimed.sort(key=attrgetter("priority"), reverse=True)  # in two steps, both without a key to make for each job
     return claimed

@@ -5,7 +5,7 @@ Every statement carries the claim token: a worker that lost its claim changes no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from itertools import chain
@@ -106,10 +106,17 @@ def settle(connection: Connection, worker_id: int, endings: Sequence[Ending]) ->
 def succeed(connection: Connection, endings: list[Ending]) -> list[ClaimedJob]:
     """Write the endings of runs that succeeded; return the jobs whose claim was gone."""
     lost: list[ClaimedJob] = []
-    for chunk in in_sizes(endings, _SIZES):
+    for chunk in _together(connection, endings):
         if _succeed(connection, chunk) < len(chunk):
             lost += _not_settled(connection, chunk)
     return lost
+
+
+def _together(connection: Connection, endings: list[Ending]) -> Iterable[list[Ending]]:
+    """Split into what one statement takes: in PostgreSQL all, however many; each statement fires the triggers once."""
+    if is_postgres(connection):
+        return [endings] if endings else []
+    return in_sizes(endings, _SIZES)
 
 
 _array_of_texts = ARRAY(Text)
@@ -126,7 +133,7 @@ _ended = (
     .render_derived("ended")
 )
 
-# PostgreSQL takes any number of rows as arrays, and so one statement that is prepared once.
+# Any number of rows as arrays, and so one statement that is prepared once.
 SUCCEED_IN_POSTGRES: Final = HotStatement(
     update(jobs)
     .where(

@@ -28,6 +28,13 @@ def test_numbers_come_out_as_they_went_in(postgres_url: str, numbers: list[int |
         assert connection.execute("SELECT %s::bigint[]", (array_text(numbers),)).fetchone() == (numbers,)
 
 
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
+@given(st.lists(st.floats(allow_nan=False) | st.none(), min_size=1))
+def test_fractions_come_out_as_they_went_in(postgres_url: str, numbers: list[float | None]) -> None:
+    with postgres.admin(postgres_url) as connection:
+        assert connection.execute("SELECT %s::float8[]", (array_text(numbers),)).fetchone() == (numbers,)
+
+
 def test_a_text_with_a_nul_is_refused_and_not_split(postgres_url: str) -> None:
     with postgres.admin(postgres_url) as connection, pytest.raises(psycopg.DataError, match="NUL"):
         connection.execute("SELECT %s::text[]", (array_text(["a", "b\0c"]),))
