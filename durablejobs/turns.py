@@ -25,8 +25,8 @@ from .store.endings import Ending, Settlement
 STALE_AFTER: Final = 0.1
 """Jobs claimed ahead are a few hundredths of a second of work: what waits longer than this is given back for others."""
 
-GIVEN_BACK_TOGETHER: Final = 200
-"""Jobs in one transaction: each is a statement, and waits for the interpreter lock where handlers compute."""
+GIVEN_BACK_TOGETHER: Final = 500
+"""Jobs in one transaction, so that it stays short."""
 
 
 class Turns:

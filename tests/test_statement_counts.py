@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from durablejobs import DurableJobs
+from durablejobs.store.doors.claims import ClaimRequest
 from durablejobs.store.sqlite import SqliteDatabase
 
 from .clocks import ManualClock
@@ -132,6 +133,25 @@ def test_one_job_from_registration_to_signing_off_is_four_commits(jobs: DurableJ
     recorder.clear()
     assert jobs.work(burst=True, concurrency=1).succeeded == 1
     assert recorder.commits == 4, recorder.kinds()
+
+
+def test_what_is_given_back_is_given_back_by_one_statement(jobs: DurableJobs, recorder: Recorder) -> None:
+    jobs.enqueue_many("add", [()] * 500)
+    request = ClaimRequest(1, ("default",), 500, 30.0)
+    claimed = jobs._store.claims.turn((), request).claimed
+    recorder.clear()
+    assert jobs._store.claims.release(claimed) == 500
+    assert [statement.split()[0] for statement in recorder.statements] == ["BEGIN", "UPDATE", "COMMIT"]
+
+
+def test_five_hundred_orphans_that_may_have_crashed_are_three_statements(jobs: DurableJobs, recorder: Recorder) -> None:
+    jobs.enqueue_many("add", [()] * 500)
+    jobs._store.claims.turn((), ClaimRequest(99, ("default",), 500, -1.0))  # of a worker that nobody knows
+    recorder.clear()
+    assert len(jobs._store.upkeep.rescue_strays(5, "its worker vanished")) == 500
+    verbs = [statement.split()[0] for statement in recorder.statements]
+    assert verbs[-5:] == ["BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"]
+    assert len(jobs._store.reads.get_with_errors(501)[1]) == 1
 
 
 def test_the_recorder_sees_what_it_is_to_count(jobs: DurableJobs, recorder: Recorder) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, literal_column, select, update
+from sqlalchemy import BigInteger, Connection, Subquery, Update, bindparam, case, literal_column, select, update
 
 from ..jobs import ClaimedJob
-from .conditions import IS_HELD, IS_RUNNING
+from .conditions import IS_RUNNING, STILL_RUNS
 from .hot import HotStatement
+from .json_rows import ROWS, as_json, statement_for_rows
+from .moments import Moment
 from .tables import jobs
 
 # What the worker is settling at this moment needs no longer lease, and must not be waited for.
@@ -31,33 +33,39 @@ def extend_leases(connection: Connection, worker_id: int, lease: str) -> int:
     return EXTEND.run(connection, {"worker": worker_id, "lease": lease}).rowcount
 
 
-# A job that was claimed but never started, or handed back by a stopping worker, keeps its attempt.
-RELEASE: Final = HotStatement(
-    update(jobs)
-    .where(*IS_HELD)
-    .values(
-        status=literal_column("CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END"),
-        finished_at=literal_column("cancel_requested_at"),
-        attempt=jobs.c.attempt - literal_column("1"),
-        worker_id=None,
-        lease_expires_at=None,
-        started_at=None,
+_IS_TO_STOP: Final = jobs.c.cancel_requested_at.is_not(None)
+
+
+def _release(each: Subquery) -> Update:
+    return (
+        update(jobs)
+        .where(jobs.c.id == each.c.id, jobs.c.claim_token == each.c.token, STILL_RUNS)
+        .values(
+            status=case((_IS_TO_STOP, literal_column("'cancelled'")), else_=literal_column("'pending'")),
+            finished_at=case((_IS_TO_STOP, bindparam("now", type_=Moment))),
+            attempt=jobs.c.attempt - literal_column("1"),
+            worker_id=None,
+            lease_expires_at=None,
+            started_at=None,
+        )
+        .returning(jobs.c.id)
     )
-)
 
 
-def release(connection: Connection, claimed: Sequence[ClaimedJob]) -> int:
-    """Give claimed jobs back, their attempt unspent; return how many were still ours."""
-    released = 0
-    for job in claimed:
-        released += RELEASE.run(connection, {"job": job.id, "token": job.claim_token}).rowcount
-    return released
+RELEASE: Final = statement_for_rows({"id": BigInteger(), "token": BigInteger()}, _release)
+
+
+def release(connection: Connection, claimed: Sequence[ClaimedJob], now: str) -> int:
+    """Give back jobs that have not begun, or whose worker stops: their attempt is unspent.
+
+    One whose cancellation was asked for is cancelled. Returns how many were still held by these claims.
+    """
+    claims = as_json((job.id, job.claim_token) for job in claimed)
+    return len(RELEASE.run(connection, {ROWS: claims, "now": now}).fetchall())
 
 
 ASKED_TO_STOP: Final = HotStatement(
-    select(jobs.c.id).where(
-        IS_RUNNING, jobs.c.worker_id == bindparam("worker"), jobs.c.cancel_requested_at.is_not(None)
-    )
+    select(jobs.c.id).where(IS_RUNNING, jobs.c.worker_id == bindparam("worker"), _IS_TO_STOP)
 )
 
 

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Text, bindparam, exists, func, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Insert,
+    Integer,
+    Subquery,
+    Text,
+    Update,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
-from ..outcomes import Failure
 from ..statuses import FINAL, Status
-from .conditions import IS_HELD, IS_RUNNING
-from .endings import ERROR_SHOWN, record_error
+from .conditions import IS_RUNNING, STILL_RUNS
+from .endings import ERROR_SHOWN
 from .hot import HotStatement
-from .tables import job_workers, jobs
+from .json_rows import ROWS, as_json, statement_for_rows
+from .moments import Moment
+from .tables import job_errors, job_workers, jobs
 
 MOST_CRASHES: Final = 1_000_000
 """What the database takes, and the most that `max_crashes` may be."""
@@ -74,19 +90,47 @@ ORPHANS_OF_NOBODY: Final = HotStatement(
 
 COUNT_STRAYS: Final = HotStatement(select(func.count()).select_from(jobs).where(IS_RUNNING, _has_no_worker))
 
-_GIVE_BACK: Final = HotStatement(
-    update(jobs)
-    .where(*IS_HELD)
-    .values(
-        status=bindparam("status"),
-        finished_at=bindparam("finished_at"),
-        attempt=bindparam("attempt"),
-        crashes=bindparam("crashes"),
-        error=func.coalesce(bindparam("error", type_=Text), jobs.c.error),
-        worker_id=None,
-        lease_expires_at=None,
+
+def _give_back(each: Subquery) -> Update:
+    return (
+        update(jobs)
+        .where(jobs.c.id == each.c.id, jobs.c.claim_token == each.c.token, STILL_RUNS)
+        .values(
+            status=each.c.status,
+            finished_at=each.c.finished_at,
+            attempt=each.c.attempt,
+            crashes=each.c.crashes,
+            error=func.coalesce(each.c.error, jobs.c.error),
+            worker_id=None,
+            lease_expires_at=None,
+        )
+        .returning(jobs.c.id)
     )
+
+
+GIVE_BACK: Final = statement_for_rows(
+    {
+        "id": BigInteger(),
+        "token": BigInteger(),
+        "status": Text(),
+        "finished_at": Moment(),
+        "attempt": Integer(),
+        "crashes": Integer(),
+        "error": Text(),
+    },
+    _give_back,
 )
+
+
+_CRASH_COLUMNS: Final = ("job_id", "attempt", "worker_id", "started_at", "ended_at", "message")
+
+
+def _record_crashes(each: Subquery) -> Insert:
+    values = select(*(each.c[name] for name in _CRASH_COLUMNS), literal_column("'crash'", Text))
+    return insert(job_errors).from_select((*_CRASH_COLUMNS, "kind"), values)
+
+
+_RECORD_CRASHES: Final = statement_for_rows({name: job_errors.c[name].type for name in _CRASH_COLUMNS}, _record_crashes)
 
 
 def orphans_of_worker(connection: Connection, worker_id: int) -> list[Orphan]:
@@ -124,41 +168,50 @@ def rescue(
     have been. A job is stopped for its crashes only if it was the only one running: then the blame is exact.
     The worker that claims a job with nearly `max_crashes` crashes runs it alone, which makes it so.
     """
+    if not orphans:
+        return []
     suspects = started if started is not None else {orphan.id for orphan in orphans}
-    rescued = (
-        _rescue_one(connection, orphan, orphan.id in suspects, len(suspects) == 1, max_crashes, now, cause)
-        for orphan in orphans
-    )
-    return [each for each in rescued if each is not None]
+    verdicts = {
+        orphan: _verdict(orphan, orphan.id in suspects, len(suspects) == 1, max_crashes, cause) for orphan in orphans
+    }
+    rows = as_json(_row(orphan, verdict, now) for orphan, verdict in verdicts.items())
+    given_back = {row[0] for row in GIVE_BACK.run(connection, {ROWS: rows})}
+    # What is not among them is where it was, in a queue that has moved away.
+    crashes = [
+        (orphan.id, orphan.attempt, orphan.worker_id, orphan.started_at, now, verdict.error)
+        for orphan, verdict in verdicts.items()
+        if verdict.crashed and orphan.id in given_back
+    ]
+    if crashes:
+        _RECORD_CRASHES.run(connection, {ROWS: as_json(crashes)})
+    return [verdict for verdict in verdicts.values() if verdict.job_id in given_back]
 
 
-def _rescue_one(
-    connection: Connection, orphan: Orphan, crashed: bool, alone: bool, max_crashes: int, now: str, cause: str
-) -> Rescued | None:
-    """Give one orphan back; None if it is where it was, in a queue that has moved away."""
-    crashes = min(orphan.crashes + 1, MOST_CRASHES) if crashed else orphan.crashes
-    failure = Failure("crash", f"{cause} while it ran this job (crash {crashes})") if crashed else None
-    status = Status.PENDING
+def _verdict(orphan: Orphan, crashed: bool, alone: bool, max_crashes: int, cause: str) -> Rescued:
+    """Say what becomes of an orphan."""
+    status, error = Status.PENDING, None
+    if crashed:
+        crashes = _crashes(orphan, crashed)
+        error = f"{cause} while it ran this job (crash {crashes})"
+        if alone and crashes >= max_crashes and orphan.cancel_requested_at is None:
+            status = Status.FAILED
+            error = f"{cause} while it ran this job; stopped after {crashes} crashes"
     if orphan.cancel_requested_at is not None:
         status = Status.CANCELLED
-    elif crashed and alone and crashes >= max_crashes:
-        status = Status.FAILED
-        failure = Failure("crash", f"{cause} while it ran this job; stopped after {crashes} crashes")
-    given_back = _GIVE_BACK.run(
-        connection,
-        {
-            "job": orphan.id,
-            "token": orphan.claim_token,
-            "status": status.value,
-            "finished_at": now if status in FINAL else None,
-            "attempt": orphan.attempt if crashed else orphan.attempt - 1,
-            "crashes": crashes,
-            "error": failure.message[:ERROR_SHOWN] if failure else None,
-        },
-    )
-    if not given_back.rowcount:
-        return None
-    if failure is not None:
-        record_error(connection, orphan.id, orphan.attempt, orphan.worker_id, orphan.started_at, now, failure)
-    error = failure.message if failure is not None else None
     return Rescued(orphan.id, orphan.handler, orphan.queue, orphan.attempt, status, crashed, error)
+
+
+def _crashes(orphan: Orphan, crashed: bool) -> int:
+    return min(orphan.crashes + crashed, MOST_CRASHES)
+
+
+def _row(orphan: Orphan, verdict: Rescued, now: str) -> tuple[Any, ...]:
+    return (
+        orphan.id,
+        orphan.claim_token,
+        verdict.status,
+        now if verdict.status in FINAL else None,
+        orphan.attempt if verdict.crashed else orphan.attempt - 1,
+        _crashes(orphan, verdict.crashed),
+        verdict.error[:ERROR_SHOWN] if verdict.error else None,
+    )

@@ -365,7 +365,7 @@ def test_a_job_that_was_to_be_cancelled_is_cancelled_when_it_is_given_back(
     assert store.claims.release(claimed) == 1
     job = store.reads.get(1)
     assert job is not None
-    assert (job.status, job.finished_at, job.attempt) == ("cancelled", START, 0)
+    assert (job.status, job.finished_at, job.attempt) == ("cancelled", START + timedelta(seconds=5), 0)
 
 
 def test_what_a_worker_does_not_know_it_has_claimed_is_given_back(store: Store, enqueue: Enqueue, claim: Claim) -> None:

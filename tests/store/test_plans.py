@@ -74,7 +74,7 @@ HOT: dict[str, tuple[str, Expected]] = {
     "end otherwise": (endings._END_OTHERWISE.sql, Expected((PRIMARY_KEY,))),
     "orphans of a worker": (rescues.ORPHANS_OF_WORKER.sql, Expected(("ix_jobs_running",))),
     "orphans of nobody": (rescues.ORPHANS_OF_NOBODY.sql, Expected(("ix_jobs_running",))),
-    "give back": (rescues._GIVE_BACK.sql, Expected((PRIMARY_KEY,))),
+    "give back": (rescues.GIVE_BACK.sql, Expected((PRIMARY_KEY,))),
 }
 
 FINISHED = dict.fromkeys((Status.SUCCEEDED, Status.FAILED, Status.CANCELLED), START)

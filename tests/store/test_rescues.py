@@ -245,7 +245,6 @@ def test_orphans_are_rescued_in_batches(store: Store, clock: ManualClock, claim:
     assert len(claim(3 * BATCH, worker=2)) == 2 * BATCH + 7
 
 
-@pytest.mark.sqlite  # one statement for each orphan: minutes of round trips to a server
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_hundred_thousand_orphans_come_back_in_batches_while_others_claim(

@@ -160,10 +160,10 @@ class Claims(Door):
         return JobTransaction(self._database, job, self._clock, last_notes)
 
     def release(self, claimed: Sequence[ClaimedJob], notes: Sequence[Notes] = ()) -> int:
-        """Give claimed jobs back, their attempt unspent."""
+        """Give claimed jobs back, their attempt unspent; return how many were still ours."""
         with self._write() as connection:
             write_notes(connection, notes)
-            return held_jobs.release(connection, claimed)
+            return held_jobs.release(connection, claimed, self._clock.now_text())
 
     def release_unknown(self, worker_id: int, known: Mapping[int, int]) -> int:
         """Give back what the rows say this worker has claimed and it does not know of; `known` are tokens by job."""

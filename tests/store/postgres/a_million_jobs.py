@@ -23,9 +23,10 @@ QUEUES: Final = tuple(f"q{number}" for number in range(50))
 
 _TIMES: Final = "timestamptz '2030-01-01 12:00+00'"
 _ADD: Final = f"""
-    INSERT INTO jobs(handler, queue, status, run_at, created_at, finished_at, lease_expires_at, worker_id, unique_key)
+    INSERT INTO jobs(handler, queue, status, run_at, created_at, finished_at, lease_expires_at, worker_id, attempt,
+        unique_key)
     SELECT {{handler}}, {{queue}}, {{status}}, {{run_at}}, {_TIMES} - interval '5 days',
-        {{finished_at}}, {{lease_expires_at}}, {{worker_id}}, {{unique_key}}
+        {{finished_at}}, {{lease_expires_at}}, {{worker_id}}, {{attempt}}, {{unique_key}}
     FROM generate_series(1, {{count}}) AS number
 """
 _USUAL: Final = {
@@ -35,6 +36,7 @@ _USUAL: Final = {
     "finished_at": "NULL::timestamptz",
     "lease_expires_at": "NULL::timestamptz",
     "worker_id": "NULL::bigint",
+    "attempt": "0",
     "unique_key": "CASE WHEN number % 100 = 0 THEN 'key-' || number END",
 }
 _ENDED: Final = "CASE WHEN number % 100 = 0 THEN 'failed' WHEN number % 100 = 1 THEN 'cancelled' ELSE 'succeeded' END"
@@ -58,6 +60,7 @@ _PARTS: Final = (
         "status": "'running'",
         "unique_key": "NULL",
         "worker_id": "number % 40",
+        "attempt": "1",
         "lease_expires_at": f"{_TIMES} + interval '30 seconds'",
     },
 )

@@ -106,7 +106,7 @@ HOT: dict[str, Hot] = {
     "heartbeat": Hot(held_jobs.EXTEND, {"worker": 7, "lease": LATER}, 3 * 250),
     "claimed by": Hot(held_jobs.CLAIMED_BY, {"worker": 7}, 2 * 250),
     "asked to stop": Hot(held_jobs.ASKED_TO_STOP, {"worker": 7}, 2 * 250),
-    "release": Hot(held_jobs.RELEASE, {"job": 990_001, "token": 0}, 5),
+    "release": Hot(held_jobs.RELEASE, {"rows": json.dumps([(job, 0) for job in TOKENS["ids"]]), "now": NOW}, 3 * 500),
     "succeed": Hot(endings.SUCCEED_IN_POSTGRES, TOKENS | {"started": [NOW] * 500, "finished": [NOW] * 500}, 1100),
     "end otherwise": Hot(
         endings._END_OTHERWISE,
@@ -126,6 +126,11 @@ HOT: dict[str, Hot] = {
     ),
     "rescue of a worker's jobs": Hot(rescues.ORPHANS_OF_WORKER, {"worker": 7, "most": 500}, 2 * 250),
     "look for jobs of nobody": Hot(rescues.HAS_ORPHANS_OF_NOBODY, {"now": NOW}, 10_100),
+    "give back": Hot(
+        rescues.GIVE_BACK,
+        {"rows": json.dumps([(job, 0, "pending", None, 0, 1, "crash") for job in TOKENS["ids"]])},
+        3 * 500,
+    ),
     "rescue of jobs of nobody": Hot(rescues.ORPHANS_OF_NOBODY, {"now": NOW, "most": 500}, 10_100),
     "holder of a unique key": Hot(unique.HOLDER, {"unique_key": "key-700"}, 5),
     "release of a key": Hot(unique.RELEASE_EXPIRED, {"unique_key": "key-700", "now": NOW}, 5),

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from durablejobs import DurableJobs, current_job
-from durablejobs.store import claims, effects, endings, held_jobs
+from durablejobs.store import claims, effects, endings, held_jobs, rescues
 from durablejobs.store.hot import HotStatement
 from durablejobs.store.postgres.transactions import beginnings, session
 
@@ -173,7 +173,8 @@ def test_a_plan_that_was_made_for_an_empty_table_does_not_read_a_full_one_to_its
 BY_ID = {
     "succeed": (endings.SUCCEED_IN_POSTGRES, dict.fromkeys(("ids", "tokens", "started", "finished", "results"), "{}")),
     "is ours": (effects.IS_OURS, {"job": 1, "token": 1}),
-    "release": (held_jobs.RELEASE, {"job": 1, "token": 1}),
+    "release": (held_jobs.RELEASE, {"rows": "[[1, 1]]", "now": NOW}),
+    "give back": (rescues.GIVE_BACK, {"rows": '[[1, 1, "pending", null, 0, 0, null]]'}),
 }
 
 
