@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import tempfile
 import time
 from importlib import import_module
@@ -27,10 +25,8 @@ PUBLISHED = ROOT / "docs" / "benchmarks"
 def main() -> None:
     """Run what the command line asks for. Exits with 0 whatever the figures are: the table shows what was missed."""
     options = _options()
-    if not options.here and not environment.is_inside():
-        interpreter = str(environment.python())
-        os.chdir(ROOT)
-        os.execv(interpreter, [interpreter, "-m", "benchmarks", *sys.argv[1:]])
+    if not options.here:
+        environment.enter("benchmarks")
     sizes = {"smoke": SMOKE, "quick": QUICK, "full": FULL, "postgres": POSTGRES}[options.mode]
     names = _chosen(options.only, ON_POSTGRES if options.mode == "postgres" else TARGETS)
     is_published = not options.only and options.mode != "smoke"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import venv
@@ -40,6 +41,15 @@ _NOTES = PLACE / "benchmarks.json"
 def is_inside() -> bool:
     """Whether this interpreter is the environment's."""
     return Path(sys.prefix).resolve() == PLACE.resolve()
+
+
+def enter(module: str) -> None:
+    """Go on with this program in the environment's interpreter, unless it is there already."""
+    if is_inside():
+        return
+    interpreter = str(python())
+    os.chdir(ROOT)
+    os.execv(interpreter, [interpreter, "-m", module, *sys.argv[1:]])
 
 
 def python() -> Path:

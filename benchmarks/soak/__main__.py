@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from .. import environment, machine, postgres_server
+from .. import environment
 from ..processes import ROOT
 from .settings import PLANTED, Settings
 
@@ -27,6 +27,8 @@ def main() -> None:
     Exits with 1 when a criterion is broken.
     """
     options = _options()
+    if not options.here:
+        environment.enter("benchmarks.soak")
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # leaves no process behind
     options.dir.mkdir(parents=True, exist_ok=True)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -60,6 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--dir", type=Path, default=environment.CACHE / "scratch", help="where the files are (default: in the checkout)"
     )
+    parser.add_argument("--here", action="store_true", help="use this interpreter as it is, make no environment")
     return parser.parse_args()
 
 
@@ -69,11 +72,14 @@ def _database(options: argparse.Namespace, place: Path) -> Iterator[str]:
     if not options.postgres:
         yield options.db or str(place / "jobs.db")
         return
+    from .. import postgres_server
+
     with postgres_server.running() as server:
         yield server.create_database().replace("postgresql://", "postgresql+psycopg://")
 
 
 def _soak(settings: Settings) -> dict[str, Any]:
+    from .. import machine
     from .report import results_of
     from .run import Run
 

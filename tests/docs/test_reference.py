@@ -15,7 +15,8 @@ import durablejobs
 from durablejobs import Backoff, DatabaseConfig, EnqueueOptions, JobDefaults, Retention, WorkerConfig
 from durablejobs.cli.settings import KEYS
 from durablejobs.statuses import LEGAL_CHANGES
-from durablejobs.store.tables import VERSION_TABLE, VIEWS, metadata
+from durablejobs.store.sqlite.triggers import VIEWS
+from durablejobs.store.tables import VERSION_TABLE, metadata
 
 from .pages import section, table_rows
 

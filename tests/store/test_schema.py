@@ -24,7 +24,8 @@ from durablejobs import (
     SchemaError,
 )
 from durablejobs.store import Store, schema
-from durablejobs.store.tables import TRIGGERS, VERSION_TABLE, VIEWS, metadata
+from durablejobs.store.sqlite.triggers import TRIGGERS, VIEWS
+from durablejobs.store.tables import VERSION_TABLE, metadata
 from durablejobs.version import __version__
 
 from ..conftest import RunPython, Sql
