@@ -73,15 +73,19 @@ class Rescuer:
         rescued: list[Rescued] = []
         while batch := self._store.upkeep.rescue_worker(vital, is_dead, started, self._max_crashes, cause):
             rescued += batch
-        self._seen[vital.id] = (vital.heartbeat_at, math.inf)  # all done, unless it beats again
-        log.warning(
-            "worker %s (pid %d on %s) is gone: %d of its jobs go on, %d of them were running",
-            vital.name,
-            vital.pid,
-            vital.host,
-            sum(each.status is Status.PENDING for each in rescued),
-            sum(each.crashed for each in rescued),
-        )
+        # In PostgreSQL its session may keep some locked until the server ends it: then look again.
+        is_done = not self._store.upkeep.has_claimed(vital.id)
+        if is_done:
+            self._seen[vital.id] = (vital.heartbeat_at, math.inf)  # unless it beats again
+        if is_done or rescued:
+            log.warning(
+                "worker %s (pid %d on %s) is gone: %d of its jobs go on, %d of them were running",
+                vital.name,
+                vital.pid,
+                vital.host,
+                sum(each.status is Status.PENDING for each in rescued),
+                sum(each.crashed for each in rescued),
+            )
         return rescued
 
 

@@ -11,6 +11,7 @@ from . import books
 from .judgement import Criterion, at_least, at_most, growth, none_of, verdict, wait_criteria
 from .run import Run
 from .settings import MAX_CRASHES
+from .witness import Renewal
 
 LONGEST_WAIT: Final = 60.0
 """Seconds: a paused process that holds the write lock makes all wait, then its jobs wait for the lease."""
@@ -103,12 +104,14 @@ def _tracebacks(run: Run) -> list[str]:
 
 
 def _leases(run: Run, takeovers: list[float]) -> list[Criterion]:
-    pauses = run.company.pauses
-    quiet = [
-        renewal.margin
-        for renewal in run.witness.renewals
-        if not any(begin - 1 <= renewal.at <= end + 2 for begin, end in pauses)
-    ]
+    pauses, lease = run.company.pauses, run.settings.lease
+
+    def is_quiet(renewal: Renewal) -> bool:
+        """Whether nobody was paused since the renewal before it, or had only just gone on then."""
+        since = renewal.at - (lease - renewal.margin)
+        return not any(begin - 1 <= renewal.at and since <= end + 2 for begin, end in pauses)
+
+    quiet = [renewal.margin for renewal in run.witness.renewals if is_quiet(renewal)]
     if not quiet:
         return [none_of("leases", "no lease was renewed", ["nothing was measured"])]
     criteria = [

@@ -30,6 +30,11 @@ class Upkeep(Door):
             now = self._clock.now_text()
             return rescues.rescue(connection, orphans, started, max_crashes, now, cause)
 
+    def has_claimed(self, worker_id: int) -> bool:
+        """Return whether jobs are still claimed by this worker."""
+        with self._read() as connection:
+            return bool(held_jobs.claimed_by(connection, worker_id))
+
     def rescue_strays(self, max_crashes: int, cause: str) -> list[Rescued]:
         """Give back a batch of running jobs whose lease has expired and whose worker is not even registered."""
         now = self._clock.now_text()
