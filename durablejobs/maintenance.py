@@ -34,6 +34,8 @@ class Rescuer:
         self._max_crashes = max_crashes
         self._clock = clock
         self._seen: dict[int, tuple[str, float]] = {}
+        self._claimed: dict[int, frozenset[int]] = {}
+        """What a worker had claimed when it was found to be gone, as long as not all of that is given back."""
 
     def run(self) -> list[Rescued]:
         """Look at all workers once; return what was rescued."""
@@ -45,6 +47,7 @@ class Rescuer:
             elif self._is_hung(vital):
                 rescued += self._rescue(vital, False, f"its worker gave no sign of life for {self._lease:g} s")
         self._seen = {vital.id: self._seen[vital.id] for vital in vitals if vital.id in self._seen}
+        self._claimed = {vital.id: self._claimed[vital.id] for vital in vitals if vital.id in self._claimed}
         while batch := self._store.upkeep.rescue_strays(self._max_crashes, "its worker vanished"):
             rescued += batch
         return rescued
@@ -69,15 +72,20 @@ class Rescuer:
             return presence.running_jobs(vital.seat)
 
     def _rescue(self, vital: Vital, is_dead: bool, cause: str) -> list[Rescued]:
-        started = self._running_jobs(vital)
+        claimed = self._claimed.pop(vital.id, None) or self._store.upkeep.claimed_by(vital.id)
+        suspects = self._running_jobs(vital)
+        if suspects is None:  # each may have been running, and together with all others
+            suspects = claimed
         rescued: list[Rescued] = []
-        while batch := self._store.upkeep.rescue_worker(vital, is_dead, started, self._max_crashes, cause):
+        while batch := self._store.upkeep.rescue_worker(vital, is_dead, suspects, self._max_crashes, cause):
             rescued += batch
-        # In PostgreSQL its session may keep some locked until the server ends it: then look again.
-        is_done = not self._store.upkeep.has_claimed(vital.id)
-        if is_done:
-            self._seen[vital.id] = (vital.heartbeat_at, math.inf)  # unless it beats again
-        if is_done or rescued:
+        again = math.inf  # only after it has beaten again
+        if claimed & self._store.upkeep.claimed_by(vital.id):
+            # In PostgreSQL its own session may keep some locked until the server ends it.
+            self._claimed[vital.id] = claimed
+            again = self._clock.monotonic()
+        self._seen[vital.id] = (vital.heartbeat_at, again)
+        if rescued or again == math.inf:
             log.warning(
                 "worker %s (pid %d on %s) is gone: %d of its jobs go on, %d of them were running",
                 vital.name,

@@ -11,7 +11,6 @@ from . import books
 from .judgement import Criterion, at_least, at_most, growth, none_of, verdict, wait_criteria
 from .run import Run
 from .settings import MAX_CRASHES
-from .witness import Renewal
 
 LONGEST_WAIT: Final = 60.0
 """Seconds: a paused process that holds the write lock makes all wait, then its jobs wait for the lease."""
@@ -104,14 +103,14 @@ def _tracebacks(run: Run) -> list[str]:
 
 
 def _leases(run: Run, takeovers: list[float]) -> list[Criterion]:
-    pauses, lease = run.company.pauses, run.settings.lease
-
-    def is_quiet(renewal: Renewal) -> bool:
-        """Whether nobody was paused since the renewal before it, or had only just gone on then."""
-        since = renewal.at - (lease - renewal.margin)
-        return not any(begin - 1 <= renewal.at and since <= end + 2 for begin, end in pauses)
-
-    quiet = [renewal.margin for renewal in run.witness.renewals if is_quiet(renewal)]
+    pauses = run.company.pauses
+    # Who was paused in the middle of a heartbeat shows it with the next one, a quarter of a lease after he has gone on.
+    afterwards = run.settings.lease / 2
+    quiet = [
+        renewal.margin
+        for renewal in run.witness.renewals
+        if not any(begin - 1 <= renewal.at <= end + afterwards for begin, end in pauses)
+    ]
     if not quiet:
         return [none_of("leases", "no lease was renewed", ["nothing was measured"])]
     criteria = [

@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Update,
     and_,
     case,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     select,
     text,
     update,
@@ -25,6 +27,7 @@ from sqlalchemy.exc import IntegrityError
 from ..jobs import JobFilter
 from ..statuses import FINAL, LIVE, Status
 from .conditions import is_among
+from .counters import LARGEST
 from .hot import is_postgres
 from .moments import Moment
 from .queries import matching
@@ -80,6 +83,7 @@ def retry(connection: Connection, ids: Sequence[int], now: datetime) -> list[int
 
 def _retrying(now: datetime) -> Update:
     has_attempt_left = jobs.c.attempt < jobs.c.max_attempts
+    most = literal_column(str(LARGEST["max_attempts"]), Integer)
     return (
         update(jobs)
         .where(jobs.c.status.in_(RETRYABLE))
@@ -87,7 +91,9 @@ def _retrying(now: datetime) -> Update:
             status=Status.PENDING,
             run_at=now,
             crashes=0,
-            max_attempts=case((has_attempt_left, jobs.c.max_attempts), else_=jobs.c.attempt + 1),
+            max_attempts=case(
+                (has_attempt_left, jobs.c.max_attempts), (jobs.c.attempt < most, jobs.c.attempt + 1), else_=most
+            ),
             cancel_requested_at=None,
             result=None,
             finished_at=None,

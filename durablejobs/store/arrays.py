@@ -15,19 +15,19 @@ _SEPARATOR: Final = "\0"
 
 def array_text(values: Sequence[str | None] | Sequence[float | None]) -> str:
     """Return an array of one dimension, of texts or of numbers; None becomes NULL."""
-    texts = [value for value in values if type(value) is str]
+    texts = [value for value in values if isinstance(value, str)]
     if not texts:
         return "{" + repr(list(values))[1:-1].replace("None", "NULL") + "}"
     if len(texts) < len(values):
-        return "{" + ",".join(map(_element, values)) + "}"
+        return "{" + ",".join(_element(value) if isinstance(value, str) else "NULL" for value in values) + "}"
     joined = _SEPARATOR.join(texts)
     if joined.count(_SEPARATOR) >= len(texts):  # the server refuses it, and says why
         return "{" + ",".join(map(_element, texts)) + "}"
     return '{"' + _escaped(joined).replace(_SEPARATOR, '","') + '"}'
 
 
-def _element(text: str | float | None) -> str:
-    return "NULL" if text is None else f'"{_escaped(str(text))}"'
+def _element(text: str) -> str:
+    return f'"{_escaped(text)}"'
 
 
 def _escaped(text: str) -> str:

@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from ..jobs import ClaimedJob
 from .conditions import IS_PENDING, IS_SCHEDULED, is_among
+from .counters import one_more
 from .hot import HotStatement, is_postgres
 from .pending_queues import foremost, most_at_once
 from .tables import jobs
@@ -159,8 +160,8 @@ def _is_meant(handler: ColumnElement[str], handler_count: int, are_excluded: boo
 
 _CLAIM: Final = update(jobs).values(
     status=literal_column("'running'"),
-    claim_token=jobs.c.claim_token + literal_column("1"),
-    attempt=jobs.c.attempt + literal_column("1"),
+    claim_token=one_more(jobs.c.claim_token),
+    attempt=one_more(jobs.c.attempt),
     worker_id=bindparam("worker"),
     started_at=bindparam("now"),
     lease_expires_at=bindparam("lease"),
@@ -176,8 +177,8 @@ CLAIM_FOUND: Final = HotStatement(_CLAIM.where(jobs.c.id.in_(select(_found.c.val
 """Of SQLite: it makes the jobs with these ids, a JSON array, what `found_statement` has told already."""
 
 _AS_CLAIMED: Final[Mapping[str, ColumnElement[Any]]] = {
-    "claim_token": jobs.c.claim_token + literal_column("1"),
-    "attempt": jobs.c.attempt + literal_column("1"),
+    "claim_token": one_more(jobs.c.claim_token),
+    "attempt": one_more(jobs.c.attempt),
 }
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Connection,
+    Integer,
     Text,
     bindparam,
     case,
@@ -32,6 +33,7 @@ from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Settled, Snoo
 from ..statuses import FINAL, Status
 from .arrays import array_text
 from .conditions import IS_HELD, STILL_RUNS
+from .counters import one_more
 from .hot import DriverCursor, HotStatement, driver_of, in_sizes, is_postgres
 from .json_text import JsonText
 from .moments import Moment
@@ -201,7 +203,7 @@ _END_OTHERWISE: Final = HotStatement(
             (_is_cancelled, bindparam("ended_at", type_=Moment)), else_=bindparam("finished_at", type_=Moment)
         ),
         attempt=jobs.c.attempt - bindparam("unspent"),
-        crashes=jobs.c.crashes + bindparam("crashed"),
+        crashes=one_more(jobs.c.crashes, bindparam("crashed", type_=Integer)),
         run_at=bindparam("run_at"),
         error=func.coalesce(bindparam("error", type_=Text), jobs.c.error),
         started_at=bindparam("started_at"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import BigInteger, Connection, Subquery, Update, bindparam, case, literal_column, select, update
 
-from ..jobs import ClaimedJob
 from .conditions import IS_RUNNING, STILL_RUNS
 from .hot import HotStatement
 from .json_rows import ROWS, as_json, statement_for_rows
@@ -55,13 +54,13 @@ def _release(each: Subquery) -> Update:
 RELEASE: Final = statement_for_rows({"id": BigInteger(), "token": BigInteger()}, _release)
 
 
-def release(connection: Connection, claimed: Sequence[ClaimedJob], now: str) -> int:
+def release(connection: Connection, claims: Iterable[tuple[int, int]], now: str) -> int:
     """Give back jobs that have not begun, or whose worker stops: their attempt is unspent.
 
-    One whose cancellation was asked for is cancelled. Returns how many were still held by these claims.
+    Each is told by its id and claim token. One whose cancellation was asked for is cancelled. Returns how many were
+    still held by these claims.
     """
-    claims = as_json((job.id, job.claim_token) for job in claimed)
-    return len(RELEASE.run(connection, {ROWS: claims, "now": now}).fetchall())
+    return len(RELEASE.run(connection, {ROWS: as_json(claims), "now": now}).fetchall())
 
 
 ASKED_TO_STOP: Final = HotStatement(
@@ -75,10 +74,13 @@ def asked_to_stop(connection: Connection, worker_id: int) -> set[int]:
 
 
 CLAIMED_BY: Final = HotStatement(
-    select(*(jobs.c[name] for name in ClaimedJob._fields)).where(IS_RUNNING, jobs.c.worker_id == bindparam("worker"))
+    select(jobs.c.id, jobs.c.claim_token).where(IS_RUNNING, jobs.c.worker_id == bindparam("worker"))
 )
 
 
-def claimed_by(connection: Connection, worker_id: int) -> list[ClaimedJob]:
-    """Return what the rows say this worker has claimed, which after a failed commit may be more than it knows."""
-    return [ClaimedJob._make(row) for row in CLAIMED_BY.run(connection, {"worker": worker_id})]
+def claimed_by(connection: Connection, worker_id: int) -> dict[int, int]:
+    """Return the tokens, by job, of what the rows say this worker has claimed.
+
+    After a failed commit that may be more than it knows.
+    """
+    return dict(tuple(row) for row in CLAIMED_BY.run(connection, {"worker": worker_id}))

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     Update,
     bindparam,
+    case,
     exists,
     func,
     insert,
@@ -22,16 +23,15 @@ from sqlalchemy import (
     update,
 )
 
-from ..statuses import FINAL, Status
+from ..statuses import Status
 from .conditions import IS_RUNNING, STILL_RUNS
+from .counters import LARGEST
 from .endings import ERROR_SHOWN
 from .hot import HotStatement
 from .json_rows import ROWS, as_json, statement_for_rows
 from .moments import Moment
 from .tables import job_errors, job_workers, jobs
 
-MOST_CRASHES: Final = 1_000_000
-"""What the database takes, and the most that `max_crashes` may be."""
 BATCH: Final = 500
 """Jobs given back in one transaction, so that claims go on between two of them."""
 
@@ -92,13 +92,14 @@ COUNT_STRAYS: Final = HotStatement(select(func.count()).select_from(jobs).where(
 
 
 def _give_back(each: Subquery) -> Update:
+    kept = jobs.c.attempt - each.c.unspent
     return (
         update(jobs)
-        .where(jobs.c.id == each.c.id, jobs.c.claim_token == each.c.token, STILL_RUNS)
+        .where(jobs.c.id == each.c.id, STILL_RUNS)
         .values(
             status=each.c.status,
-            finished_at=each.c.finished_at,
-            attempt=each.c.attempt,
+            finished_at=case((each.c.status != literal_column("'pending'"), bindparam("now", type_=Moment))),
+            attempt=case((kept >= literal_column("0"), kept), else_=literal_column("0")),
             crashes=each.c.crashes,
             error=func.coalesce(each.c.error, jobs.c.error),
             worker_id=None,
@@ -108,29 +109,29 @@ def _give_back(each: Subquery) -> Update:
     )
 
 
+# What is written is told, or computed from the row: in SQLite a program may have put anything into some of its columns.
 GIVE_BACK: Final = statement_for_rows(
-    {
-        "id": BigInteger(),
-        "token": BigInteger(),
-        "status": Text(),
-        "finished_at": Moment(),
-        "attempt": Integer(),
-        "crashes": Integer(),
-        "error": Text(),
-    },
-    _give_back,
+    {"id": BigInteger(), "status": Text(), "unspent": Integer(), "crashes": Integer(), "error": Text()}, _give_back
 )
 
 
-_CRASH_COLUMNS: Final = ("job_id", "attempt", "worker_id", "started_at", "ended_at", "message")
-
-
 def _record_crashes(each: Subquery) -> Insert:
-    values = select(*(each.c[name] for name in _CRASH_COLUMNS), literal_column("'crash'", Text))
-    return insert(job_errors).from_select((*_CRASH_COLUMNS, "kind"), values)
+    columns = ("job_id", "attempt", "worker_id", "started_at", "ended_at", "message", "kind")
+    values = select(
+        jobs.c.id,
+        jobs.c.attempt,
+        each.c.worker_id,
+        jobs.c.started_at,
+        bindparam("now", type_=Moment),
+        each.c.message,
+        literal_column("'crash'", Text),
+    )
+    return insert(job_errors).from_select(columns, values.join_from(each, jobs, jobs.c.id == each.c.id))
 
 
-_RECORD_CRASHES: Final = statement_for_rows({name: job_errors.c[name].type for name in _CRASH_COLUMNS}, _record_crashes)
+_RECORD_CRASHES: Final = statement_for_rows(
+    {"id": BigInteger(), "worker_id": BigInteger(), "message": Text()}, _record_crashes
+)
 
 
 def orphans_of_worker(connection: Connection, worker_id: int) -> list[Orphan]:
@@ -174,16 +175,16 @@ def rescue(
     verdicts = {
         orphan: _verdict(orphan, orphan.id in suspects, len(suspects) == 1, max_crashes, cause) for orphan in orphans
     }
-    rows = as_json(_row(orphan, verdict, now) for orphan, verdict in verdicts.items())
-    given_back = {row[0] for row in GIVE_BACK.run(connection, {ROWS: rows})}
+    rows = as_json(_row(orphan, verdict) for orphan, verdict in verdicts.items())
+    given_back = {row[0] for row in GIVE_BACK.run(connection, {ROWS: rows, "now": now})}
     # What is not among them is where it was, in a queue that has moved away.
     crashes = [
-        (orphan.id, orphan.attempt, orphan.worker_id, orphan.started_at, now, verdict.error)
+        (orphan.id, orphan.worker_id if isinstance(orphan.worker_id, int) else None, verdict.error)
         for orphan, verdict in verdicts.items()
         if verdict.crashed and orphan.id in given_back
     ]
     if crashes:
-        _RECORD_CRASHES.run(connection, {ROWS: as_json(crashes)})
+        _RECORD_CRASHES.run(connection, {ROWS: as_json(crashes), "now": now})
     return [verdict for verdict in verdicts.values() if verdict.job_id in given_back]
 
 
@@ -202,16 +203,14 @@ def _verdict(orphan: Orphan, crashed: bool, alone: bool, max_crashes: int, cause
 
 
 def _crashes(orphan: Orphan, crashed: bool) -> int:
-    return min(orphan.crashes + crashed, MOST_CRASHES)
+    return min(orphan.crashes + crashed, LARGEST["crashes"])
 
 
-def _row(orphan: Orphan, verdict: Rescued, now: str) -> tuple[Any, ...]:
+def _row(orphan: Orphan, verdict: Rescued) -> tuple[Any, ...]:
     return (
         orphan.id,
-        orphan.claim_token,
         verdict.status,
-        now if verdict.status in FINAL else None,
-        orphan.attempt if verdict.crashed else orphan.attempt - 1,
+        0 if verdict.crashed else 1,
         _crashes(orphan, verdict.crashed),
         verdict.error[:ERROR_SHOWN] if verdict.error else None,
     )

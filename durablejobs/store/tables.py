@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 
 from ..statuses import FINAL, LIVE, Status
+from .counters import LARGEST
 from .json_text import JsonText
 from .moments import Moment, StatementMoment
 
@@ -75,6 +76,10 @@ def _is_name(column: str, usual: str | None = None) -> tuple[CheckConstraint, ..
 def _is_json(column: str, kind: str, sqlite: str) -> tuple[CheckConstraint, ...]:
     # The type `json` has refused already what is no JSON.
     return _check(f"{column}_is_a_json_{kind}", sqlite, f"json_typeof({column}) = '{kind}'")
+
+
+def _is_counter(*columns: str) -> str:
+    return " AND ".join(f"{column} BETWEEN 0 AND {LARGEST[column]}" for column in columns)
 
 
 _YEARS: Final = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00'"
@@ -159,9 +164,8 @@ jobs = Table(
         "typeof(max_attempts) = 'integer' AND max_attempts BETWEEN 1 AND 1000000",
         "max_attempts BETWEEN 1 AND 1000000",
     ),
-    # Text is larger than every number. `attempt` and `claim_token` become numbers by the claim, `crashes` is taken as
-    # it stands.
-    CheckConstraint("attempt >= 0 AND claim_token >= 0", "counters_are_not_negative"),
+    # Text and blobs are larger than every number.
+    CheckConstraint(_is_counter("attempt", "claim_token"), "counters_are_not_negative"),
     *_check(
         "crashes_is_0_to_1000000",
         "typeof(crashes) = 'integer' AND crashes BETWEEN 0 AND 1000000",

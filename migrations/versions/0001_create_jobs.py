@@ -21,7 +21,7 @@ JSON = sa.Text().with_variant(postgresql.JSON(), "postgresql")
 CHECKS = {
     "status_is_known_and_final_ones_have_finished_at": "((status = 'scheduled' OR status = 'pending' OR status = 'blocked' OR status = 'running') AND finished_at IS NULL) OR ((status = 'succeeded' OR status = 'failed' OR status = 'cancelled') AND finished_at IS NOT NULL)",
     "running_has_a_lease": "status <> 'running' OR lease_expires_at IS NOT NULL",
-    "counters_are_not_negative": "attempt >= 0 AND claim_token >= 0",
+    "counters_are_not_negative": "attempt BETWEEN 0 AND 2147483647 AND claim_token BETWEEN 0 AND 9223372036854775807",
     "unique_while_is_live_or_waiting": "unique_while IS NULL OR unique_while = 'live' OR unique_while = 'waiting'",
     "unique_key_is_1_to_500_long": "unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500",
     "running_key_is_1_to_500_long": "running_key IS NULL OR length(running_key) BETWEEN 1 AND 500",

@@ -9,13 +9,15 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob
-from durablejobs.outcomes import Errored, Failure, Snoozed
+from durablejobs.outcomes import Crashed, Errored, Failure, GaveUp, Snoozed, Succeeded
 from durablejobs.queues import parse_queues
+from durablejobs.statuses import Status
 from durablejobs.store import Store
 from durablejobs.store.claims import MOST_PROMOTED
 from durablejobs.store.doors.claims import ClaimRequest
@@ -386,3 +388,24 @@ def test_a_newer_claim_than_it_knows_of_is_given_back_too(store: Store, enqueue:
     store.claims.release([old])
     claim()
     assert store.claims.release_unknown(1, {old.id: old.claim_token}) == 1
+
+
+LARGEST = {"attempt": 2**31 - 1, "claim_token": 2**63 - 1, "crashes": 1_000_000}
+
+
+@pytest.mark.parametrize("column", LARGEST)
+def test_the_largest_number_in_a_row_is_in_nobodys_way(
+    store: Store, enqueue: Enqueue, claim: Claim, settle: Settle, sql: Sql, column: str
+) -> None:
+    """Another program may have written it; one more would be refused, and all that is claimed with it."""
+    enqueue()
+    enqueue()
+    sql(f"UPDATE jobs SET {column} = {LARGEST[column]} WHERE id = 1")
+    odd, healthy = claim(2)
+    assert store.claims.release([odd]) == 1
+    (odd,) = claim(2)
+    settle(odd, Crashed(Failure("crash", "it died"), False))
+    settle(healthy, Succeeded(None))
+    odd, *_ = claim(2)
+    settle(odd, GaveUp(Failure("fail", "no")))
+    assert store.acts.retry(1).status is Status.PENDING

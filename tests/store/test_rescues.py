@@ -279,6 +279,30 @@ def test_a_hundred_thousand_orphans_come_back_in_batches_while_others_claim(
 # Strays: running, but of no worker
 
 
+@pytest.mark.sqlite  # PostgreSQL takes none of it
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("started_at", "x'00ff'"),
+        ("started_at", "'yesterday' || char(0) || '!'"),
+        ("worker_id", "x'00ff'"),
+        ("worker_id", "9e999"),
+        ("worker_id", "1.5"),
+        ("attempt", "1.5"),
+        ("claim_token", "1.5"),
+    ],
+)
+def test_nonsense_in_an_orphan_is_in_nobodys_way(
+    store: Store, enqueue: Enqueue, sql: Sql, column: str, value: str
+) -> None:
+    sql(
+        f"INSERT INTO jobs(handler, status, lease_expires_at, {column}) "
+        f"VALUES ('mail', 'running', '2020-01-01 00:00:00', {value})"
+    )
+    assert shortly(store.upkeep.rescue_strays(5, "its worker vanished")) == [(1, Status.PENDING, True)]
+    assert sql("SELECT job_id, kind FROM job_errors") == [{"job_id": 1, "kind": "crash"}]
+
+
 def test_a_running_job_of_nobody_is_rescued_when_its_lease_has_expired(
     store: Store, enqueue: Enqueue, claim: Claim, clock: ManualClock
 ) -> None:

@@ -163,14 +163,17 @@ class Claims(Door):
         """Give claimed jobs back, their attempt unspent; return how many were still ours."""
         with self._write() as connection:
             write_notes(connection, notes)
-            return held_jobs.release(connection, claimed, self._clock.now_text())
+            return held_jobs.release(connection, ((job.id, job.claim_token) for job in claimed), self._clock.now_text())
 
     def release_unknown(self, worker_id: int, known: Mapping[int, int]) -> int:
         """Give back what the rows say this worker has claimed and it does not know of; `known` are tokens by job."""
         with self._read() as connection:
             claimed = held_jobs.claimed_by(connection, worker_id)
-        unknown = [job for job in claimed if known.get(job.id) != job.claim_token]
-        return self.release(unknown) if unknown else 0
+        unknown = [(job_id, token) for job_id, token in claimed.items() if known.get(job_id) != token]
+        if not unknown:
+            return 0
+        with self._write() as connection:
+            return held_jobs.release(connection, unknown, self._clock.now_text())
 
     def asked_to_stop(self, worker_id: int) -> set[int]:
         """Return the ids of the jobs that this worker has claimed and that are to be cancelled."""

@@ -30,10 +30,10 @@ class Upkeep(Door):
             now = self._clock.now_text()
             return rescues.rescue(connection, orphans, started, max_crashes, now, cause)
 
-    def has_claimed(self, worker_id: int) -> bool:
-        """Return whether jobs are still claimed by this worker."""
+    def claimed_by(self, worker_id: int) -> frozenset[int]:
+        """Return the ids of the jobs that this worker has claimed."""
         with self._read() as connection:
-            return bool(held_jobs.claimed_by(connection, worker_id))
+            return frozenset(held_jobs.claimed_by(connection, worker_id))
 
     def rescue_strays(self, max_crashes: int, cause: str) -> list[Rescued]:
         """Give back a batch of running jobs whose lease has expired and whose worker is not even registered."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +21,17 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0
 def test_texts_come_out_as_they_went_in(postgres_url: str, texts: list[str | None]) -> None:
     with postgres.admin(postgres_url) as connection:
         assert connection.execute("SELECT %s::text[]", (array_text(texts),)).fetchone() == (texts,)
+
+
+class Color(StrEnum):
+    RED = 'dark "red", {1}'
+    BLUE = "blue"
+
+
+@pytest.mark.parametrize("colors", [[Color.RED, Color.BLUE], [Color.BLUE, None], [Color.RED, "blue", None]])
+def test_texts_of_a_class_of_their_own_are_texts(postgres_url: str, colors: list[str | None]) -> None:
+    with postgres.admin(postgres_url) as connection:
+        assert connection.execute("SELECT %s::text[]", (array_text(colors),)).fetchone() == (colors,)
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None)

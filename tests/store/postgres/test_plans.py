@@ -128,7 +128,7 @@ HOT: dict[str, Hot] = {
     "look for jobs of nobody": Hot(rescues.HAS_ORPHANS_OF_NOBODY, {"now": NOW}, 10_100),
     "give back": Hot(
         rescues.GIVE_BACK,
-        {"rows": json.dumps([(job, 0, "pending", None, 0, 1, "crash") for job in TOKENS["ids"]])},
+        {"rows": json.dumps([(job, "pending", 0, 1, "crash") for job in TOKENS["ids"]]), "now": NOW},
         3 * 500,
     ),
     "rescue of jobs of nobody": Hot(rescues.ORPHANS_OF_NOBODY, {"now": NOW, "most": 500}, 10_100),

@@ -174,7 +174,7 @@ BY_ID = {
     "succeed": (endings.SUCCEED_IN_POSTGRES, dict.fromkeys(("ids", "tokens", "started", "finished", "results"), "{}")),
     "is ours": (effects.IS_OURS, {"job": 1, "token": 1}),
     "release": (held_jobs.RELEASE, {"rows": "[[1, 1]]", "now": NOW}),
-    "give back": (rescues.GIVE_BACK, {"rows": '[[1, 1, "pending", null, 0, 0, null]]'}),
+    "give back": (rescues.GIVE_BACK, {"rows": '[[1, "pending", 0, 0, null]]', "now": NOW}),
 }
 
 
