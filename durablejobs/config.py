@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from .backoff import LONGEST_DELAY, Backoff, BackoffRule
 from .errors import ConfigurationError
+from .spelling import nearest
 
 DAY: Final = 24 * 3600.0
 FOREVER: Final = math.inf
@@ -226,11 +227,9 @@ class WorkerConfig:
 
 def checked_options(cls: type[Any], given: dict[str, Any]) -> dict[str, Any]:
     """Return the keyword options if the dataclass has them all; name the nearest match otherwise."""
-    import difflib
-
     known = [each.name for each in fields(cls)]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ConfigurationError(name, "is not a known option" + (f"; did you mean {near[0]}?" if near else ""))
+            near = nearest(name, known)
+            raise ConfigurationError(name, "is not a known option" + (f"; did you mean {near}?" if near else ""))
     return given

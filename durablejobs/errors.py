@@ -34,8 +34,9 @@ ending (`Retry`, `Snooze`, `Fail`, `Cancel`) is not an error and has another bas
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from .spelling import nearest
 
 
 class DurableJobsError(Exception):
@@ -65,9 +66,9 @@ class UnknownHandlerError(DurableJobsError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
         self.known = sorted(known)
-        near = difflib.get_close_matches(name, self.known, n=1, cutoff=0.65)
+        near = nearest(name, self.known, likeness=0.65)
         if near:
-            hint = f"; did you mean '{near[0]}'?"
+            hint = f"; did you mean '{near}'?"
         elif self.known:
             hint = f"; known handlers: {', '.join(self.known[:20])}"
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any, Final, Literal, get_args
 from .errors import ConfigurationError
 from .failures import safe_text
 from .line_limit import LineLimit
+from .spelling import nearest
 
 log = logging.getLogger("durablejobs.events")
 
@@ -65,8 +65,8 @@ class Listeners:
     def add(self, name: str, listener: Any) -> None:
         """Tell this function of each event of this name. Raises `ConfigurationError`."""
         if name not in NAMES:
-            near = difflib.get_close_matches(str(name), NAMES, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(NAMES)}"
+            near = nearest(str(name), NAMES)
+            hint = f"did you mean '{near}'?" if near else f"there are {', '.join(NAMES)}"
             raise ConfigurationError("event", f"there is no '{name}'; {hint}")
         if not callable(listener) or inspect.iscoroutinefunction(listener):
             raise ConfigurationError("event", f"a listener is a plain function of the event, not {listener!r}")

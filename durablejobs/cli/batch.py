@@ -6,7 +6,6 @@ the storing alone, however slowly the lines come in, and a bad line is found bef
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..clock import SystemClock
 from ..errors import ArgumentsError, DurableJobsError
+from ..spelling import nearest
 from .errors import ExitCode, Refusal, code_of
 from .json_text import BadJSON, parse_json
 from .parameters import parse_duration, parse_moment
@@ -112,10 +112,8 @@ def _new_job(item: Any, client: Client, handler: str | None, now: str) -> NewJob
         raise ArgumentsError("", f'must be an object such as {{"handler": "mail", "args": []}}, not {_kind(item)}')
     for key in item:
         if key not in KEYS:
-            near = difflib.get_close_matches(key, KEYS, n=1)
-            raise ArgumentsError(
-                "", f"no such key {key!r}; " + (f"did you mean {near[0]}?" if near else ", ".join(KEYS))
-            )
+            near = nearest(key, KEYS)
+            raise ArgumentsError("", f"no such key {key!r}; " + (f"did you mean {near}?" if near else ", ".join(KEYS)))
     name = item.get("handler", handler)
     if name is None:
         raise ArgumentsError("", "names no handler, and neither does the command line")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from ..spelling import nearest
 from .errors import guarded
 
 CONTEXT: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -90,8 +90,8 @@ class LazyGroup(click.Group):
         name = args[0]
         if name in self.lazy or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        near = difflib.get_close_matches(name, self.lazy, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(self.lazy)}"
+        near = nearest(name, self.lazy)
+        hint = f"; did you mean '{near}'?" if near else f"; there are {', '.join(self.lazy)}"
         raise click.UsageError(f"no command '{name}'{hint}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from ..config import parsed_job_id
 from ..errors import JobNotFoundError
+from ..spelling import nearest
 from ..statuses import FINAL, Status
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,8 +100,8 @@ class StatusType(ParameterType):
             self.fail(f"{value} jobs have not ended; here it is {known}", param, ctx)
         if value == "retrying":
             self.fail("'retrying' is how scheduled jobs with attempts behind them are shown; use scheduled", param, ctx)
-        near = difflib.get_close_matches(str(value), self._allowed, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"it is one of {known}"
+        near = nearest(str(value), self._allowed)
+        hint = f"did you mean '{near}'?" if near else f"it is one of {known}"
         return self.fail(f"{str(value)[:60]!r} is no status; {hint}", param, ctx)
 
     def shell_complete(

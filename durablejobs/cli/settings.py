@@ -5,11 +5,11 @@ An option wins over the environment, which wins over pyproject.toml, which wins 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ..spelling import nearest
 from .errors import ExitCode, Refusal
 from .parameters import parse_duration, parse_retention
 
@@ -88,8 +88,8 @@ def read_settings(directory: Path | None = None) -> dict[str, Any]:
 def _checked(key: str, value: object) -> Any:
     place = f"{FILE}: [{TABLE}] {key}"
     if key not in KEYS:
-        near = difflib.get_close_matches(key.replace("_", "-"), KEYS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(KEYS)}"
+        near = nearest(key.replace("_", "-"), KEYS)
+        hint = f"; did you mean {near}?" if near else f"; known are {', '.join(KEYS)}"
         raise Refusal(f"{place}: no such key{hint}", ExitCode.USAGE)
     try:
         return KEYS[key](value)

@@ -13,14 +13,14 @@ from ..config import DatabaseConfig
 from . import schema
 from .access import Access
 from .database import Watch, database_at
-from .doors.handlers import Handlers
 from .doors.new_jobs import NewJobs
-from .doors.reads import Reads
 
 if TYPE_CHECKING:
     from .doors.acts import Acts
     from .doors.checks import Checks
     from .doors.claims import Claims
+    from .doors.handlers import Handlers
+    from .doors.reads import Reads
     from .doors.upkeep import Upkeep
     from .doors.workers import Workers
 
@@ -44,12 +44,24 @@ class Store:
         self.config = config or DatabaseConfig()
         self.database = database_at(target, self.config)
         self.clock = clock or self.database.clock
-        self.access = access = Access(self.database, self.clock, create)
-        self.new_jobs = NewJobs(access)
-        self.handlers = Handlers(access)
-        self.reads = Reads(access)
+        self.access = Access(self.database, self.clock, create)
+        self.new_jobs = NewJobs(self.access)
 
     # Imported when they are wanted: a program that only enqueues has no use for their statements.
+
+    @cached_property
+    def handlers(self) -> Handlers:
+        """What is known of handlers beside their code."""
+        from .doors.handlers import Handlers
+
+        return Handlers(self.access)
+
+    @cached_property
+    def reads(self) -> Reads:
+        """What people ask about jobs and queues."""
+        from .doors.reads import Reads
+
+        return Reads(self.access)
 
     @cached_property
     def claims(self) -> Claims:

@@ -434,7 +434,7 @@ def test_a_row_that_differs_is_noticed_and_the_target_stays_closed(run: Run, sou
 @pytest.mark.parametrize("sides", ["file to server"], indirect=True)
 def test_a_row_that_only_sqlite_can_hold_is_named(run: Run, source: DurableJobs, sides: Sides) -> None:
     old, new = sides
-    old.sql("UPDATE jobs SET attempt = 3000000000, claim_token = 3000000000 WHERE id = 570")
+    old.sql("UPDATE jobs SET priority = 3000000000 WHERE id = 570")
     refused = run("copy", old.name, new.name)
     assert refused.returncode == 5, refused.stderr
     assert "cannot hold row 570 of the table jobs (integer out of range)" in refused.stderr

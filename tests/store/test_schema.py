@@ -427,7 +427,7 @@ def test_who_enqueues_does_not_load_what_workers_ask(run_python: RunPython, stor
     )
     loaded = run_python(code, database_path).stdout
     assert "new_jobs" in loaded
-    for door in ("acts", "checks", "claims", "upkeep", "workers"):
+    for door in ("acts", "checks", "claims", "handlers", "reads", "upkeep", "workers"):
         assert f".{door}'" not in loaded
 
 
