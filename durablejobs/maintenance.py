@@ -73,19 +73,19 @@ class Rescuer:
 
     def _rescue(self, vital: Vital, is_dead: bool, cause: str) -> list[Rescued]:
         claimed = self._claimed.pop(vital.id, None) or self._store.upkeep.claimed_by(vital.id)
-        suspects = self._running_jobs(vital)
-        if suspects is None:  # each may have been running, and together with all others
-            suspects = claimed
+        started = self._running_jobs(vital)
+        if started is None:  # each may have been running, and together with all others
+            started = claimed
         rescued: list[Rescued] = []
-        while batch := self._store.upkeep.rescue_worker(vital, is_dead, suspects, self._max_crashes, cause):
+        while batch := self._store.upkeep.rescue_worker(vital, is_dead, started, self._max_crashes, cause):
             rescued += batch
-        again = math.inf  # only after it has beaten again
-        if claimed & self._store.upkeep.claimed_by(vital.id):
-            # In PostgreSQL its own session may keep some locked until the server ends it.
+        is_done = not claimed & self._store.upkeep.claimed_by(vital.id)
+        if is_done:
+            self._seen[vital.id] = (vital.heartbeat_at, math.inf)  # unless it beats again
+        else:  # in PostgreSQL its own session may keep some locked until the server ends it: look again after a lease
+            self._seen[vital.id] = (vital.heartbeat_at, self._clock.monotonic())
             self._claimed[vital.id] = claimed
-            again = self._clock.monotonic()
-        self._seen[vital.id] = (vital.heartbeat_at, again)
-        if rescued or again == math.inf:
+        if rescued or is_done:
             log.warning(
                 "worker %s (pid %d on %s) is gone: %d of its jobs go on, %d of them were running",
                 vital.name,

@@ -33,7 +33,7 @@ from ..outcomes import Crashed, Errored, Failure, GaveUp, Outcome, Settled, Snoo
 from ..statuses import FINAL, Status
 from .arrays import array_text
 from .conditions import IS_HELD, STILL_RUNS
-from .counters import one_more
+from .counters import one_less, one_more
 from .hot import DriverCursor, HotStatement, driver_of, in_sizes, is_postgres
 from .json_text import JsonText
 from .moments import Moment
@@ -202,7 +202,7 @@ _END_OTHERWISE: Final = HotStatement(
         finished_at=case(
             (_is_cancelled, bindparam("ended_at", type_=Moment)), else_=bindparam("finished_at", type_=Moment)
         ),
-        attempt=jobs.c.attempt - bindparam("unspent"),
+        attempt=one_less(jobs.c.attempt, bindparam("unspent", type_=Integer)),
         crashes=one_more(jobs.c.crashes, bindparam("crashed", type_=Integer)),
         run_at=bindparam("run_at"),
         error=func.coalesce(bindparam("error", type_=Text), jobs.c.error),

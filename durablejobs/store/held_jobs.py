@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Connection, Subquery, Update, bindparam, case, literal_column, select, update
 
 from .conditions import IS_RUNNING, STILL_RUNS
+from .counters import one_less
 from .hot import HotStatement
 from .json_rows import ROWS, as_json, statement_for_rows
 from .moments import Moment
@@ -42,7 +43,7 @@ def _release(each: Subquery) -> Update:
         .values(
             status=case((_IS_TO_STOP, literal_column("'cancelled'")), else_=literal_column("'pending'")),
             finished_at=case((_IS_TO_STOP, bindparam("now", type_=Moment))),
-            attempt=jobs.c.attempt - literal_column("1"),
+            attempt=one_less(jobs.c.attempt),
             worker_id=None,
             lease_expires_at=None,
             started_at=None,

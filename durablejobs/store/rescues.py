@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from ..statuses import Status
 from .conditions import IS_RUNNING, STILL_RUNS
-from .counters import LARGEST
+from .counters import LARGEST, one_less
 from .endings import ERROR_SHOWN
 from .hot import HotStatement
 from .json_rows import ROWS, as_json, statement_for_rows
@@ -42,12 +42,10 @@ class Orphan(NamedTuple):
     id: int
     handler: str
     queue: str
-    claim_token: int
     worker_id: int | None
     attempt: int
     crashes: int
     cancel_requested_at: str | None
-    started_at: str | None
 
 
 class Rescued(NamedTuple):
@@ -92,14 +90,13 @@ COUNT_STRAYS: Final = HotStatement(select(func.count()).select_from(jobs).where(
 
 
 def _give_back(each: Subquery) -> Update:
-    kept = jobs.c.attempt - each.c.unspent
     return (
         update(jobs)
         .where(jobs.c.id == each.c.id, STILL_RUNS)
         .values(
             status=each.c.status,
             finished_at=case((each.c.status != literal_column("'pending'"), bindparam("now", type_=Moment))),
-            attempt=case((kept >= literal_column("0"), kept), else_=literal_column("0")),
+            attempt=one_less(jobs.c.attempt, each.c.unspent),
             crashes=each.c.crashes,
             error=func.coalesce(each.c.error, jobs.c.error),
             worker_id=None,

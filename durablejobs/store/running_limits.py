@@ -183,7 +183,8 @@ def _claim_chosen(
     padded = [*chosen, *[chosen[-1]] * (size - len(chosen))]
     values = {f"job_{number}": job_id for number, job_id in enumerate(padded)}
     statement = claim_chosen_statement(size)
-    return claimed_jobs(statement.run(connection, values | {"worker": worker_id, "now": now, "lease": lease}))
+    marks = {"worker": worker_id, "now": now, "lease": lease}
+    return claimed_jobs(statement.run(connection, values | marks).fetchall())
 
 
 @lru_cache(maxsize=16)

@@ -409,3 +409,19 @@ def test_the_largest_number_in_a_row_is_in_nobodys_way(
     odd, *_ = claim(2)
     settle(odd, GaveUp(Failure("fail", "no")))
     assert store.acts.retry(1).status is Status.PENDING
+
+
+def test_an_attempt_that_nobody_has_counted_is_in_nobodys_way(
+    store: Store, enqueue: Enqueue, claim: Claim, settle: Settle, sql: Sql
+) -> None:
+    """Another program may have set it back while the job ran; one less would be refused, and all with it."""
+    enqueue()
+    enqueue()
+    claimed = claim(2)
+    sql("UPDATE jobs SET attempt = 0")
+    assert store.claims.release(claimed) == 2
+    odd, _ = claim(2)
+    sql("UPDATE jobs SET attempt = 0")
+    assert settle(odd, Snoozed(0)).lost == []
+    assert store.claims.release_unknown(1, {}) == 1
+    assert sql("SELECT DISTINCT attempt FROM jobs") == [{"attempt": 0}]

@@ -292,9 +292,7 @@ def test_a_hundred_thousand_orphans_come_back_in_batches_while_others_claim(
         ("claim_token", "1.5"),
     ],
 )
-def test_nonsense_in_an_orphan_is_in_nobodys_way(
-    store: Store, enqueue: Enqueue, sql: Sql, column: str, value: str
-) -> None:
+def test_nonsense_in_an_orphan_is_in_nobodys_way(store: Store, sql: Sql, column: str, value: str) -> None:
     sql(
         f"INSERT INTO jobs(handler, status, lease_expires_at, {column}) "
         f"VALUES ('mail', 'running', '2020-01-01 00:00:00', {value})"
