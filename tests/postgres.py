@@ -38,6 +38,12 @@ _EMPTY: Final = f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE
 _THAW: Final = "DROP FUNCTION IF EXISTS jobs_moved_refuse, jobs_moved_skip CASCADE"
 """What a queue that has moved away is kept closed by."""
 
+_keepers: Final[list[subprocess.Popen[bytes]]] = []
+"""Who runs the server that this process started, and stops it when the last process of the session is done.
+
+Nobody waits for that: another process may be at its longest test. It is kept, as Python warns of one that is forgotten.
+"""
+
 
 @contextmanager
 def server(session: str) -> Iterator[str]:
@@ -58,12 +64,10 @@ def server(session: str) -> Iterator[str]:
         fcntl.flock(users, fcntl.LOCK_SH)  # until our end, however it comes: then the server ends too
         if starts:
             command = [sys.executable, "-m", "tests.postgres_server", directory]
-            keeper = subprocess.Popen(command, cwd=_ROOT, start_new_session=True)
+            _keepers.append(subprocess.Popen(command, cwd=_ROOT, start_new_session=True))
         yield _url_in(directory)
     finally:
         os.close(users)
-    if starts:
-        keeper.wait(PATIENCE)
 
 
 def _url_in(directory: Path) -> str:

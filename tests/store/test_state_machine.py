@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -19,7 +20,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from durablejobs import DatabaseConfig, DuplicateJobError, IllegalActError, JobNotFoundError, Retention
 from durablejobs.clock import to_text
@@ -48,7 +58,8 @@ OUTCOMES: list[Outcome] = [
 ]
 WORKERS = st.sampled_from([1, 2])
 SECONDS = st.sampled_from([0.0, 1.0, 10.0, 29.0, 31.0, 100.0])
-NUMBERS = st.integers(1, 15)
+NOBODY = st.just(99)
+"""The id of no job."""
 
 
 @dataclass
@@ -102,9 +113,15 @@ def template() -> bytes:
         return path.read_bytes()
 
 
+def has(*statuses: Status) -> Callable[[Any], Any]:
+    """Let a rule be tried only while there is a job of such a status."""
+    return precondition(lambda machine: any(row.status in statuses for row in machine.rows.values()))
+
+
 class Jobs(RuleBasedStateMachine):
     """The store, and beside it the model."""
 
+    ids: Bundle[int] = Bundle("ids")
     claims: Bundle[ClaimedJob] = Bundle("claims")
 
     def __init__(self) -> None:
@@ -120,6 +137,7 @@ class Jobs(RuleBasedStateMachine):
         self.rows: dict[int, Row] = {}
         self.errors: list[tuple[int, int, str]] = []
         self.highest_id = 0
+        self.claimed: list[ClaimedJob] = []
 
     @property
     def now(self) -> datetime:
@@ -128,37 +146,55 @@ class Jobs(RuleBasedStateMachine):
     def running(self, worker: int) -> list[Row]:
         return [row for row in self.rows.values() if row.status is Status.RUNNING and row.worker_id == worker]
 
+    def held(self) -> list[ClaimedJob]:
+        """Return the claims that are not stale."""
+        running = {(row.id, row.claim_token) for row in self.rows.values() if row.status is Status.RUNNING}
+        return [job for job in self.claimed if (job.id, job.claim_token) in running]
+
     def live_with_key(self, key: str | None) -> Row | None:
         return next((row for row in self.rows.values() if key and row.unique_key == key and row.status in LIVE), None)
 
     # The application
 
+    @initialize(target=ids, number=st.integers(0, 4))
+    def fill(self, number: int) -> Any:
+        """Most histories begin with some jobs, or most steps would find nothing to act on."""
+        return multiple(*(self._enqueue(0.0, None, "q1", 0, 2) for _ in range(number)))
+
     @rule(
+        target=ids,
         delay=st.sampled_from([0.0, 0.0, 20.0]),
         key=st.sampled_from([None, None, "a", "b"]),
         queue=st.sampled_from(["q1", "q2"]),
         priority=st.integers(-1, 1),
         most=st.integers(1, 3),
     )
-    def enqueue(self, delay: float, key: str | None, queue: str, priority: int, most: int) -> None:
+    def enqueue(self, delay: float, key: str | None, queue: str, priority: int, most: int) -> Any:
+        other = self.live_with_key(key)
+        job_id = self._enqueue(delay, key, queue, priority, most)
+        return multiple() if other is not None else job_id
+
+    def _enqueue(self, delay: float, key: str | None, queue: str, priority: int, most: int) -> int:
         job = new_job(self.clock, delay=delay, unique_key=key, queue=queue, priority=priority, max_attempts=most)
         job_id, stored = self.store.new_jobs.insert(job)
         other = self.live_with_key(key)
         assert stored == (other is None)
         if other is not None:
             assert job_id == other.id
-            return
+            return job_id
         assert job_id > self.highest_id, "an id was used again"
         self.highest_id = job_id
         status = Status.SCHEDULED if delay else Status.PENDING
         self.rows[job_id] = Row(job_id, queue, priority, key, most, status, self.now + timedelta(seconds=delay))
+        return job_id
 
     # The workers
 
+    @has(Status.PENDING, Status.SCHEDULED)
     @rule(
         target=claims,
         worker=WORKERS,
-        most=st.integers(0, 3),
+        most=st.integers(1, 3) | st.just(0),
         queues=st.sampled_from([(), (), ("q1",), ("q2", "q1")]),
         is_idle=st.booleans(),
     )
@@ -183,7 +219,13 @@ class Jobs(RuleBasedStateMachine):
             row.worker_id = worker
             row.started_at = self.now
             row.lease_expires_at = self.now + timedelta(seconds=LEASE)
+        self.claimed += claimed
         return multiple(*claimed)
+
+    @has(Status.RUNNING)
+    @rule(data=st.data(), outcome=st.sampled_from(OUTCOMES), worker=WORKERS)
+    def settle_held(self, data: st.DataObject, outcome: Outcome, worker: int) -> None:
+        self.settle(data.draw(st.sampled_from(self.held())), outcome, worker)
 
     @rule(job=claims, outcome=st.sampled_from(OUTCOMES), worker=WORKERS)
     def settle(self, job: ClaimedJob, outcome: Outcome, worker: int) -> None:
@@ -228,6 +270,7 @@ class Jobs(RuleBasedStateMachine):
                 is_cancelled = row.cancel_requested_at is not None
                 row.leave(Status.CANCELLED if is_cancelled else Status.SCHEDULED, self.now)
 
+    @has(Status.RUNNING)
     @rule(worker=WORKERS)
     def beat(self, worker: int) -> None:
         assert self.store.workers.heartbeat(worker, LEASE) is False  # it has claimed, but is in no register
@@ -243,7 +286,13 @@ class Jobs(RuleBasedStateMachine):
         if is_owner and row is not None:
             self._take_back(row)
 
-    @rule(worker=WORKERS, known=st.sets(NUMBERS), is_older=st.booleans())
+    @has(Status.RUNNING)
+    @rule(data=st.data())
+    def give_back_held(self, data: st.DataObject) -> None:
+        self.give_back(data.draw(st.sampled_from(self.held())))
+
+    @has(Status.RUNNING)
+    @rule(worker=WORKERS, known=st.sets(st.integers(1, 15)), is_older=st.booleans())
     def reconcile(self, worker: int, known: set[int], is_older: bool) -> None:
         """It knows of these jobs; or of an older claim of them alone."""
         running = self.running(worker)
@@ -254,16 +303,13 @@ class Jobs(RuleBasedStateMachine):
                 self._take_back(row)
 
     def _take_back(self, row: Row) -> None:
-        requested = row.cancel_requested_at
         row.attempt -= 1
         row.started_at = None
-        if requested is None:
-            row.leave(Status.PENDING, self.now)
-        else:
-            row.leave(Status.CANCELLED, requested)
+        row.leave(Status.PENDING if row.cancel_requested_at is None else Status.CANCELLED, self.now)
 
     # Crashes
 
+    @has(Status.RUNNING)
     @rule(worker=WORKERS, ran=st.sampled_from(["nothing", "first", "all", "unknown"]), most=st.integers(1, 3))
     def crash(self, worker: int, ran: str, most: int) -> None:
         """A worker dies; those who rescue its jobs know what ran, or do not."""
@@ -280,6 +326,7 @@ class Jobs(RuleBasedStateMachine):
             pass
         self._rescue(mine, set(mine) if started is None else started, most, "it died")
 
+    @has(Status.RUNNING)
     @rule(most=st.integers(1, 3))
     def lose_leases(self, most: int) -> None:
         """Jobs of workers that nobody knows come back when their lease is over."""
@@ -311,8 +358,16 @@ class Jobs(RuleBasedStateMachine):
 
     # A person
 
-    @rule(number=NUMBERS)
-    def cancel(self, number: int) -> None:
+    @rule(number=ids | NOBODY, act=st.sampled_from(["cancel", "retry", "delete"]))
+    def act(self, number: int, act: str) -> None:
+        getattr(self, f"_{act}")(number)
+
+    @has(Status.RUNNING)
+    @rule(data=st.data())
+    def cancel_held(self, data: st.DataObject) -> None:
+        self._cancel(data.draw(st.sampled_from(self.held())).id)
+
+    def _cancel(self, number: int) -> None:
         row = self.rows.get(number)
         if row is None:
             with pytest.raises(JobNotFoundError):
@@ -326,8 +381,7 @@ class Jobs(RuleBasedStateMachine):
             if row.status is not Status.RUNNING:
                 row.leave(Status.CANCELLED, self.now)
 
-    @rule(number=NUMBERS)
-    def retry(self, number: int) -> None:
+    def _retry(self, number: int) -> None:
         row = self.rows.get(number)
         if row is None:
             with pytest.raises(JobNotFoundError):
@@ -346,8 +400,7 @@ class Jobs(RuleBasedStateMachine):
             row.max_attempts = max(row.max_attempts, row.attempt + 1)
             row.cancel_requested_at = row.result = None
 
-    @rule(number=NUMBERS)
-    def delete(self, number: int) -> None:
+    def _delete(self, number: int) -> None:
         row = self.rows.get(number)
         if row is None:
             with pytest.raises(JobNotFoundError):
@@ -359,6 +412,7 @@ class Jobs(RuleBasedStateMachine):
             self.store.acts.delete(number)
             self._forget([number])
 
+    @has(Status.SUCCEEDED, Status.FAILED)
     @rule(succeeded=SECONDS, failed=SECONDS)
     def prune(self, succeeded: float, failed: float) -> None:
         retention = Retention(succeeded=succeeded, failed=failed)
@@ -382,7 +436,7 @@ class Jobs(RuleBasedStateMachine):
 
     # Time
 
-    @rule(seconds=SECONDS)
+    @rule(seconds=SECONDS.filter(bool))
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
