@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     )
     from .events import Event
     from .handler import Handler
-    from .jobs import EnqueuedBatch, Job, JobError, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
+    from .jobs import EnqueuedBatch, Job
     from .outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry, Snooze
+    from .records import JobError, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
     from .report import WorkerReport
     from .resources import INJECTED
     from .statuses import Status
@@ -94,17 +95,9 @@ _HOMES = {
     ),
     "events": ("Event",),
     "handler": ("Handler",),
-    "jobs": (
-        "EnqueuedBatch",
-        "Job",
-        "JobError",
-        "JobFilter",
-        "LogLine",
-        "QueueState",
-        "QueueStatistics",
-        "WorkerRecord",
-    ),
+    "jobs": ("EnqueuedBatch", "Job"),
     "outcomes": ("Cancel", "Fail", "JobCancelled", "JobTimeout", "Retry", "Snooze"),
+    "records": ("JobError", "JobFilter", "LogLine", "QueueState", "QueueStatistics", "WorkerRecord"),
     "report": ("WorkerReport",),
     "resources": ("INJECTED",),
     "statuses": ("Status",),

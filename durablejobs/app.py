@@ -23,9 +23,10 @@ from .errors import ChildStartError, ConfigurationError, RegistrationError
 from .events import EventName, Listener, Listeners
 from .handler import Handler
 from .handler_options import ExceptionTypes, HandlerOptions, Mode
-from .jobs import EnqueuedBatch, Job, JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
+from .jobs import EnqueuedBatch, Job
 from .middleware import Middleware
 from .reading import Reader
+from .records import JobFilter, LogLine, QueueState, QueueStatistics, WorkerRecord
 from .registry import Registry, is_imported_by_a_child, module_name
 from .store import Store
 

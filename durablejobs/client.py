@@ -13,7 +13,8 @@ from .current import running_job
 from .enqueue_options import EnqueueOptions
 from .errors import ConfigurationError, DuplicateJobError, JobNotFoundError
 from .events import EventName, Listeners
-from .jobs import EnqueuedBatch, Job, JobSource, NewJob, Wish
+from .jobs import EnqueuedBatch, Job, JobSource, NewJob
+from .records import Wish
 from .registry import Registry
 from .row_builder import RowBuilder
 from .store import Store

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from .config import checked_integer, parsed_job_id
 from .errors import DatabaseError, JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
-from .jobs import Job, JobError, JobFilter, LimitState, LogLine, QueueState, QueueStatistics, WorkerRecord
+from .jobs import Job
+from .records import JobError, JobFilter, LimitState, LogLine, QueueState, QueueStatistics, WorkerRecord
 from .statuses import Status
 from .store import Store
 

@@ -25,12 +25,12 @@ from .executor import Executor
 from .handler_options import Mode
 from .heartbeat import Heartbeat
 from .isolation import Isolation
-from .jobs import Wish
 from .journal import Journal
 from .kept_log import kept_log
 from .lane_builder import LaneBuilder, lane_sizes
 from .maintenance import Pruner, Rescuer
 from .queues import parse_queues
+from .records import Wish
 from .report import EndingListener, Reporter, WorkerReport
 from .resources import Resources
 from .signals import stop_on_signals

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from durablejobs import DurableJobs
-from durablejobs.jobs import JobFilter
+from durablejobs.records import JobFilter
 from durablejobs.statuses import Status
 
 from .. import histories

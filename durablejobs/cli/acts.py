@@ -17,7 +17,7 @@ from .parameters import IDS_CONTEXT, database_option, filter_options, job_id
 from .terminal import ask, can_ask, counted, progress, say, show
 
 if TYPE_CHECKING:
-    from ..jobs import JobFilter
+    from ..records import JobFilter
     from ..store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,7 +121,7 @@ def _perform(act: str, selection: Selection, statuses: tuple[Status, ...], datab
     with opened_store(database) as store:
         if selection.ids:
             return _act_on_ids(store, act, selection.ids, selection.dry_run)
-        from ..jobs import JobFilter
+        from ..records import JobFilter
 
         wanted = JobFilter(tuple(dict.fromkeys(statuses)), selection.handler, selection.queue)
         return _act_on_filter(store, act, wanted, selection)

@@ -30,8 +30,9 @@ from .terminal import Cell, Column, cut, is_terminal, say, show, show_json, show
 from .watching import watch
 
 if TYPE_CHECKING:
-    from ..jobs import Job, JobError, LogLine
+    from ..jobs import Job
     from ..reading import Reader
+    from ..records import JobError, LogLine
 
 _COLUMNS: Final = (
     Column("id", is_number=True),
@@ -91,7 +92,7 @@ def list_jobs(
     'retrying' is shown for a scheduled job that has attempts behind it. With --watch a terminal shows the list as it
     is now; a pipe or a file gets a line for each job that is new or has changed.
     """
-    from ..jobs import JobFilter
+    from ..records import JobFilter
 
     wanted = JobFilter(tuple(dict.fromkeys(statuses)), handler, queue)
     with opened_reader(database) as reader:

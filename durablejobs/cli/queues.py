@@ -15,7 +15,7 @@ from .records import absolute, json_object, relative
 from .terminal import Cell, Column, counted, say, show_json, show_table
 
 if TYPE_CHECKING:
-    from ..jobs import QueueState
+    from ..records import QueueState
     from ..store import Store
 
 _COLUMNS: Final = (

@@ -16,7 +16,7 @@ from .records import STYLES, json_object
 from .terminal import Cell, Column, brief, say, show_json, show_table
 
 if TYPE_CHECKING:
-    from ..jobs import QueueStatistics
+    from ..records import QueueStatistics
 
 
 @click.command(

@@ -16,7 +16,8 @@ from .records import json_object, relative, time_text
 from .terminal import Cell, Column, counted, say, show, show_json, show_table
 
 if TYPE_CHECKING:
-    from ..jobs import Job, Wish, WorkerRecord
+    from ..jobs import Job
+    from ..records import Wish, WorkerRecord
 
 _COLUMNS: Final = (
     Column("id", is_number=True),
@@ -95,7 +96,7 @@ def _ask(act: str, names: Sequence[str], database: str | None) -> int:
 
 
 def _list(database: str | None, as_json: bool) -> None:
-    from ..jobs import JobFilter
+    from ..records import JobFilter
     from ..statuses import Status
 
     with opened_reader(database) as reader:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Set
 from typing import Final
 
 from ..errors import UnknownHandlerError
-from ..jobs import QueueState, QueueStatistics, WorkerRecord
 from ..queues import parse_queues
+from ..records import QueueState, QueueStatistics, WorkerRecord
 from ..statuses import Status
 from .findings import Finding, advice, ok, wrong
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from ..jobs import JobFilter
+from ..records import JobFilter
 from ..statuses import FINAL, LIVE, Status
 from .conditions import is_among
 from .counters import LARGEST

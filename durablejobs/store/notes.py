@@ -7,7 +7,8 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from ..jobs import ClaimedJob, LogLine, Notes
+from ..jobs import ClaimedJob, Notes
+from ..records import LogLine
 from .conditions import IS_HELD
 from .hot import HotStatement
 from .json_text import JsonText

@@ -19,7 +19,8 @@ from sqlalchemy import (
     union_all,
 )
 
-from ..jobs import Job, JobError, JobFilter, QueueStatistics
+from ..jobs import Job
+from ..records import JobError, JobFilter, QueueStatistics
 from ..statuses import FINAL, Status
 from .tables import job_counts, job_errors, jobs
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, false, func, or_, select, update
 
-from ..jobs import QueueState
+from ..records import QueueState
 from ..statuses import Status
 from .conditions import IS_RUNNING
 from .hot import HotStatement, is_postgres

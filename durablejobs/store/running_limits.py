@@ -26,7 +26,8 @@ from sqlalchemy import (
     update,
 )
 
-from ..jobs import ClaimedJob, Job, LimitState
+from ..jobs import ClaimedJob, Job
+from ..records import LimitState
 from ..running_limits import RunningLimit, group_text
 from .claims import (
     CLAIMING,

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from ..config import parsed_job_id
-from ..jobs import Wish, WorkerRecord
+from ..records import Wish, WorkerRecord
 from .conditions import IS_RUNNING
 from .hot import HotStatement
 from .tables import job_workers, jobs

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Final
 
 from ..app import DurableJobs
-from ..jobs import Job, JobFilter
+from ..jobs import Job
+from ..records import JobFilter
 from ..statuses import Status
 
 _LOOK_EVERY: Final = 0.005

@@ -14,8 +14,9 @@ from ..app import DurableJobs
 from ..config import FOREVER, Retention, WorkerConfig, checked_options
 from ..current import current_job
 from ..handler import Handler
-from ..jobs import Job, JobFilter
+from ..jobs import Job
 from ..outcomes import Errored, Failure, GaveUp
+from ..records import JobFilter
 from ..statuses import Status
 from ..store import Store
 from .clock import ManualClock

@@ -7,7 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from ...errors import DuplicateJobError, IllegalActError, JobNotFoundError
-from ...jobs import Job, JobFilter
+from ...jobs import Job
+from ...records import JobFilter
 from .. import acts, freezing, queries, queue_rules
 from .door import Door
 

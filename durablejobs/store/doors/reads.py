@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ...jobs import Job, JobError, JobFilter, LimitState, LogLine, QueueState, QueueStatistics
+from ...jobs import Job
+from ...records import JobError, JobFilter, LimitState, LogLine, QueueState, QueueStatistics
 from .. import queries, queue_rules, running_limits
 from ..notes import log_of
 from .door import Door

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 
 from ...clock import to_text
-from ...jobs import Wish, WorkerRecord
+from ...records import Wish, WorkerRecord
 from .. import freezing, held_jobs, workers
 from ..presence import LockFile, Seat
 from ..workers import Registration, Vital
