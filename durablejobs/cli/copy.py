@@ -40,8 +40,9 @@ def copy(source: str, target: str | None, drain: bool, reopen: bool, as_json: bo
     """Move all jobs, their ids, errors and history from SOURCE to TARGET, paths or URLs.
 
     SOURCE takes no jobs from then on, and starts none: it says where the queue is. TARGET is created or must be
-    empty. If the copy is interrupted, the same command goes on from there. In the end all rows of both sides are
-    compared; only then TARGET starts jobs. Exits with 4 when they differ, with 5 while workers are alive on SOURCE.
+    empty. If the copy is interrupted, the same command goes on from there; when it was complete, it changes nothing.
+    In the end all rows of both sides are compared; only then TARGET starts jobs. Exits with 4 when they differ, with 5
+    while workers are alive on SOURCE.
     """
     if reopen:
         if target is not None:
@@ -68,7 +69,24 @@ def _move(source: Store, target: Store, drain: bool, as_json: bool) -> int:
 
     began = time.monotonic()
     move = QueueMove(source, target)
-    move.begin(drain)
+    if move.begin(drain):
+        rows, copied = _copy(move)
+        took = time.monotonic() - began
+        done = f"{counted(rows, 'row')} compared, the same on both sides; {copied:,} copied now, in {took:.1f} s"
+    else:
+        rows = copied = 0
+        done = "the queue had moved there before; nothing was copied now"
+    if as_json:
+        show_json({"source": source.location, "target": target.location, "rows": rows, "copied": copied})
+    else:
+        show(target.location)
+    say(done)
+    say(f"{source.location} is closed; start workers with --db on the other side")
+    return ExitCode.OK
+
+
+def _copy(move: QueueMove) -> tuple[int, int]:
+    """Return how many rows there are in all, and how many of them were copied now."""
     _wait_for_running(move)
     move.seal()
     rows = move.count()
@@ -77,14 +95,7 @@ def _move(source: Store, target: Store, drain: bool, as_json: bool) -> int:
     with progress("comparing rows", 2 * rows) as advance:
         move.compare(advance)
     move.finish()
-    took = time.monotonic() - began
-    if as_json:
-        show_json({"source": source.location, "target": target.location, "rows": rows, "copied": copied})
-    else:
-        show(target.location)
-    say(f"{counted(rows, 'row')} compared, the same on both sides; {copied:,} copied now, in {took:.1f} s")
-    say(f"{source.location} is closed; start workers with --db on the other side")
-    return ExitCode.OK
+    return rows, copied
 
 
 def _wait_for_running(move: QueueMove) -> None:

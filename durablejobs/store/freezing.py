@@ -72,7 +72,8 @@ def seal(connection: Connection, schema: str | None) -> None:
 
 def end_move(connection: Connection, move: Move, now: datetime) -> None:
     """Note that a move is complete."""
-    connection.execute(update(job_moves).where(job_moves.c.id == move.id).values(finished_at=now))
+    its_own = job_moves.c.id == move.id, job_moves.c.finished_at.is_(None)
+    connection.execute(update(job_moves).where(*its_own).values(finished_at=now))
 
 
 def forget(connection: Connection, move: Move) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Table
@@ -34,24 +35,31 @@ class QueueMove:
     def __init__(self, source: Store, target: Store) -> None:
         self._source = source
         self._target = target
-        if source.location == target.location:
+        if source.location == target.location or _is_one_file(source, target):
             raise MoveError(target.location, "is the source itself; name another database")
 
-    def begin(self, drain: bool) -> None:
-        """Freeze both sides, or take up a move that was interrupted.
+    def begin(self, drain: bool) -> bool:
+        """Freeze both sides, or take up a move that was interrupted; return False if the queue has moved already.
 
         Raises `MoveError` when workers are alive on the source, unless `drain`, or when the target has jobs.
         """
-        with self._source.database.read() as connection:
-            under_way = freezing.latest_move(connection)
-        if not self._is_ours(under_way, "to", self._target):
-            if under_way is not None and under_way.direction == "to":
-                raise MoveError(self._source.location, freezing.explanation(under_way))
+        away, here = _latest_move(self._source), _latest_move(self._target)
+        is_under_way = _is_of(away, "to", self._target)
+        has_arrived = _is_of(here, "from", self._source) and here is not None and here.finished_at is not None
+        if is_under_way and has_arrived:
+            self._close_source()  # it may have been interrupted between the two ends
+            return False
+        if not is_under_way:
+            if away is not None and freezing.is_frozen(away):
+                raise MoveError(self._source.location, freezing.explanation(away))
             if not drain:
                 self._refuse_living_workers()
-        self._freeze_target()
-        if not self._is_ours(under_way, "to", self._target):
+        if has_arrived or not _is_of(here, "from", self._source):
+            self._freeze_target(here)
+        if not is_under_way:
             self._freeze(self._source, "to", self._target)
+        self._reserve_ids()  # at once: a program may be so early as to enqueue there
+        return True
 
     def seal(self) -> None:
         """Let no job of the source change from now on, and note which rows there are: once nothing runs any more.
@@ -60,15 +68,16 @@ class QueueMove:
         """
         with self._source.database.write() as connection:
             freezing.seal(connection, self._source.database.schema)
+        self._reserve_ids()
+
+    def _reserve_ids(self) -> None:
+        """Note the last ids that the source has given, and let the target go on behind them."""
         with self._source.database.read() as connection:
             self._last = {table: self._last_used(connection, table) for table in [*TABLES, job_workers]}
         with self._target.database.write() as connection:
             for table, last in self._last.items():
                 if copying.has_ids(table):
                     copying.set_last_used_id(connection, table, self._target.database.schema, last)
-
-    def _is_ours(self, move: Move | None, direction: str, other: Store) -> bool:
-        return move is not None and (move.direction, move.other) == (direction, other.location)
 
     def _refuse_living_workers(self) -> None:
         if living := self.living_workers():
@@ -91,13 +100,10 @@ class QueueMove:
 
             return [worker for worker in self._source.workers.vitals() if not is_dead(worker)]
 
-    def _freeze_target(self) -> None:
+    def _freeze_target(self, latest: Move | None) -> None:
         with self._target.database.read() as connection:
-            under_way = freezing.latest_move(connection)
             is_empty = not copying.count_rows(connection, jobs)
-        if self._is_ours(under_way, "from", self._source):
-            return
-        if not is_empty or freezing.is_frozen(under_way):
+        if not is_empty or freezing.is_frozen(latest):
             raise MoveError(self._target.location, "has jobs already; name a new or empty database")
         self._freeze(self._target, "from", self._source)
 
@@ -182,14 +188,35 @@ class QueueMove:
 
     def finish(self) -> None:
         """Open the target for work; the source stays frozen and says where the queue is."""
-        for store in (self._target, self._source):
-            with store.database.write() as connection:
-                move = freezing.latest_move(connection)
-                if move is None:
-                    raise MoveError(store.location, "the move was given up meanwhile")
-                freezing.end_move(connection, move, store.clock.now())
-                if store is self._target:
-                    freezing.thaw(connection, store.database.schema)
+        with self._target.database.write() as connection:
+            self._end(connection, self._target)
+            freezing.thaw(connection, self._target.database.schema)
+        self._close_source()
+
+    def _close_source(self) -> None:
+        with self._source.database.write() as connection:
+            self._end(connection, self._source)
+
+    def _end(self, connection: Connection, store: Store) -> None:
+        move = freezing.latest_move(connection)
+        if move is None:
+            raise MoveError(store.location, "the move was given up meanwhile")
+        freezing.end_move(connection, move, store.clock.now())
+
+
+def _latest_move(store: Store) -> Move | None:
+    with store.database.read() as connection:
+        return freezing.latest_move(connection)
+
+
+def _is_of(move: Move | None, direction: str, other: Store) -> bool:
+    return move is not None and (move.direction, move.other) == (direction, other.location)
+
+
+def _is_one_file(source: Store, target: Store) -> bool:
+    """Whether two names, one of them a link say, are of one file."""
+    paths = source.database.path, target.database.path
+    return None not in paths and Path(str(paths[0])).samefile(str(paths[1]))
 
 
 def reopen(store: Store) -> str | None:

@@ -9,7 +9,7 @@ the rows, in the claiming transaction: no counter could leak a place when a work
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from heapq import merge
 from typing import Any, Final, NamedTuple
@@ -45,7 +45,8 @@ from .tables import job_handlers, jobs
 from .upserts import upsert
 
 _MOST_ROUNDS: Final = 10
-"""Looks of a claim for jobs that were put in without the key they need, each at `LOOKED_AT` jobs."""
+"""Looks of a claim for jobs that were put in without the key they need, each at `LOOKED_AT` jobs; and for a key that
+has a place, each at `LOOKED_AT` keys."""
 _NO_LIMIT: Final = 2**31
 
 # Literals, as the condition of the partial index says it.
@@ -88,6 +89,10 @@ _SET_KEY: Final = HotStatement(
     .where(jobs.c.id == bindparam("job"), IS_PENDING, jobs.c.running_key.is_(None))
     .values(running_key=bindparam("key"))
 )
+
+
+KeyTurns = dict[tuple[HandlerFilter | None, str], str]
+"""Where the next claim for these handlers goes on in a queue in which so many keys wait that they take turns."""
 
 
 class _Candidate(NamedTuple):
@@ -147,22 +152,37 @@ def claim(
     handlers: HandlerFilter | None,
     rooms: Mapping[str, int],
     places: Places,
-    turn_of: dict[str, str],
+    turns: KeyTurns,
 ) -> list[ClaimedJob]:
     """Claim as `claims.claim` does, but of each key no more than it has places, and take those.
 
-    `turn_of` is kept from claim to claim: where to go on in a queue where so many keys wait that they take turns.
+    Where very many keys wait it looks at some of them, and further until it finds a job. `turns` are kept from claim to
+    claim.
     """
     queues = [queue for queue in queues if rooms.get(queue, 1)]
     most = most_at_once(queues, most)
     sources = [_without_key(connection, queues, most, handlers, rooms, places.limits)]
-    for queue in queues:
-        for key in _waiting_keys(connection, queue, turn_of):
-            if left := places.left(key):
-                sources += [_of_key(connection, queue, key, min(most, left), handlers)]
+    looks = {queue: _looks_at_keys(connection, (handlers, queue), turns) for queue in queues}
+    chosen: list[int] = []
+    for _ in range(_MOST_ROUNDS):
+        keys = [(queue, key) for queue in queues for key in next(looks[queue], ())]
+        sources += [
+            _of_key(connection, queue, key, min(most, left), handlers)
+            for queue, key in keys
+            if (left := places.left(key))
+        ]
+        chosen = _choose(merge(*sources), most, rooms, places)
+        if chosen or not keys:
+            break
+        sources = []
+    return _claim_chosen(connection, chosen, worker_id, now, lease)
+
+
+def _choose(candidates: Iterable[_Candidate], most: int, rooms: Mapping[str, int], places: Places) -> list[int]:
+    """Return the ids of the first for whom there is room in their queue and a place of their key; take those."""
     room = dict(rooms)
     chosen: list[int] = []
-    for job in merge(*sources):
+    for job in candidates:
         if len(chosen) == most:
             break
         if not room.get(job.queue, 1) or (job.key is not None and not places.left(job.key)):
@@ -172,7 +192,7 @@ def claim(
         if job.key is not None:
             places.take(job.key)
         chosen.append(job.id)
-    return _claim_chosen(connection, chosen, worker_id, now, lease)
+    return chosen
 
 
 def _claim_chosen(
@@ -233,15 +253,29 @@ def _running(connection: Connection) -> dict[str, int]:
 # What waits
 
 
-def _waiting_keys(connection: Connection, queue: str, turn_of: dict[str, str]) -> list[str]:
-    """Return the keys of which jobs wait in a queue; where they are too many for one look, the next ones in turn."""
-    after = turn_of.pop(queue, "")
-    keys = _keys_after(connection, queue, after, LOOKED_AT)
-    if after and len(keys) < LOOKED_AT:
-        keys += [key for key in _keys_after(connection, queue, "", LOOKED_AT - len(keys)) if key <= after]
-    if len(keys) == LOOKED_AT:
-        turn_of[queue] = keys[-1]
-    return keys
+def _looks_at_keys(
+    connection: Connection, who_and_where: tuple[HandlerFilter | None, str], turns: KeyTurns
+) -> Iterator[list[str]]:
+    """Yield the keys of which jobs wait in a queue, `LOOKED_AT` at a look, once around from where the last claim ended.
+
+    Who claims for some handlers has turns of its own: its looks would else be at the others' keys again and again.
+    """
+    _, queue = who_and_where
+    start = after = turns.pop(who_and_where, "")
+    is_around = not start
+    while True:
+        keys = _keys_after(connection, queue, after, LOOKED_AT)
+        if start and is_around:
+            keys = [key for key in keys if key <= start]
+        elif start and len(keys) < LOOKED_AT:
+            is_around = True
+            keys += [key for key in _keys_after(connection, queue, "", LOOKED_AT - len(keys)) if key <= start]
+        if len(keys) < LOOKED_AT:
+            turns.pop(who_and_where, None)
+            yield keys
+            return
+        turns[who_and_where] = after = keys[-1]
+        yield keys
 
 
 def _keys_after(connection: Connection, queue: str, after: str, most: int) -> list[str]:
@@ -321,5 +355,8 @@ def _best_without_key(
 
 
 def _give_key(connection: Connection, job_id: int, limits: Mapping[str, RunningLimit]) -> None:
-    handler, args, kwargs = _ARGUMENTS.run(connection, {"job": job_id}).fetchone()
+    row = _ARGUMENTS.run(connection, {"job": job_id}).fetchone()
+    if row is None or row[0] not in limits:  # somebody has deleted or replaced it since it was looked at
+        return
+    handler, args, kwargs = row
     _SET_KEY.run(connection, {"job": job_id, "key": limits[handler].key_of_json(args, kwargs)})

@@ -255,10 +255,82 @@ def test_a_target_with_jobs_is_left_alone(run: Run, source: DurableJobs, sides: 
     assert run("enqueue", "mail", "n:=1", "--db", old.name).returncode == 0
 
 
-def test_a_queue_does_not_move_to_itself(run: Run, source: DurableJobs) -> None:
-    refused = run("copy", "old.db", "old.db")
+@pytest.mark.parametrize("name", ["old.db", "link.db"])
+def test_a_queue_does_not_move_to_itself(run: Run, source: DurableJobs, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "old.db")
+    refused = run("copy", "old.db", name)
     assert refused.returncode == 5
     assert "the source itself" in refused.stderr
+    assert run("enqueue", "mail", "n:=1", "--db", "old.db").returncode == 0
+
+
+@in_all_directions_if_slow
+def test_the_same_command_once_more_changes_nothing(run: Run, source: DurableJobs, sides: Sides) -> None:
+    """Jobs that have run on the new side and are deleted there must not come again, nor rules that are gone."""
+    old, new = sides
+    run("copy", old.name, new.name)
+    run("delete", "--status", "succeeded", "--yes", "--db", new.name)
+    run("limit", "mail", "5", "--db", new.name)
+    before = new.content()
+    again = run("copy", old.name, new.name)
+    assert again.returncode == 0
+    assert "had moved there before" in again.stderr
+    assert new.content() == before
+
+
+@in_all_directions_if_slow
+def test_a_kill_between_the_two_ends_leaves_nothing_to_do_but_closing(
+    run: Run, source: DurableJobs, sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = sides
+    with old.store() as from_store, new.store() as to_store:
+        move = begun_move(from_store, to_store)
+        move.copy(lambda _count: None)
+        monkeypatch.setattr(move, "_close_source", lambda: None)
+        move.finish()
+    run("delete", "--status", "succeeded", "--yes", "--db", new.name)
+    before = new.content()
+    assert run("copy", old.name, new.name).returncode == 0
+    assert new.content() == before
+    assert all(row[0] is not None for row in old.sql("SELECT finished_at FROM job_moves"))
+
+
+def test_a_queue_that_was_opened_again_moves_to_no_side_that_has_its_jobs(
+    run: Run, source: DurableJobs, sides: Sides
+) -> None:
+    run("copy", "old.db", "new.db")
+    run("copy", "old.db", "--reopen")
+    refused = run("copy", "old.db", "new.db")
+    assert refused.returncode == 5
+    assert "has jobs already" in refused.stderr
+    assert run("enqueue", "mail", "n:=1", "--db", "new.db").returncode == 0
+    assert run("enqueue", "mail", "n:=1", "--db", "old.db").returncode == 0
+
+
+def test_a_side_that_is_still_being_filled_moves_nowhere(run: Run, source: DurableJobs, sides: Sides) -> None:
+    old, new = sides
+    with old.store() as from_store, new.store() as to_store:
+        begun_move(from_store, to_store)
+    refused = run("copy", "new.db", "third.db")
+    assert refused.returncode == 5
+    assert "is being copied here" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@in_all_directions_if_slow
+def test_who_enqueues_on_the_new_side_too_early_gets_an_id_of_its_own(
+    run: Run, source: DurableJobs, sides: Sides
+) -> None:
+    old, new = sides
+    with old.store() as from_store, new.store() as to_store:
+        move = QueueMove(from_store, to_store)
+        move.begin(drain=False)
+        assert run("enqueue", "mail", "early", "--db", new.name).returncode == 0
+        move.seal()
+        move.copy(lambda _count: None)
+        move.compare(lambda _count: None)
+        move.finish()
+    assert len(new.statuses()) == len(old.statuses()) + 1
 
 
 @in_all_directions_if_slow

@@ -17,8 +17,9 @@ from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob
 from durablejobs.outcomes import Crashed, Errored, Failure, GaveUp, Snoozed, Succeeded
 from durablejobs.queues import parse_queues
+from durablejobs.running_limits import RunningLimit
 from durablejobs.statuses import Status
-from durablejobs.store import Store
+from durablejobs.store import Store, freezing
 from durablejobs.store.claims import MOST_PROMOTED
 from durablejobs.store.doors.claims import ClaimRequest
 
@@ -388,6 +389,29 @@ def test_a_newer_claim_than_it_knows_of_is_given_back_too(store: Store, enqueue:
     store.claims.release([old])
     claim()
     assert store.claims.release_unknown(1, {old.id: old.claim_token}) == 1
+
+
+def test_a_queue_that_moves_away_gives_out_no_jobs(store: Store, enqueue: Enqueue, claim: Claim, sql: Sql) -> None:
+    enqueue()
+    enqueue(running_key="sync")
+    with store.database.write() as connection:
+        freezing.begin_move(connection, "to", "elsewhere", START, store.database.schema)
+    limits = {"mail": RunningLimit.of("mail", 1, None, None)}
+    request = ClaimRequest(1, (), 5, 30)
+    assert claim(5) == []
+    assert store.claims.turn([], request, limits=limits).claimed == []
+    assert store.claims.idle_turn(request).claimed == []
+    assert sql("SELECT DISTINCT status, attempt FROM jobs") == [{"status": "pending", "attempt": 0}]
+
+
+@pytest.mark.sqlite
+def test_what_a_trigger_of_the_users_keeps_back_is_not_claimed(
+    store: Store, enqueue: Enqueue, claim: Claim, sql: Sql
+) -> None:
+    for _ in range(3):
+        enqueue()
+    sql("CREATE TRIGGER keep_back BEFORE UPDATE ON jobs WHEN NEW.id = 2 BEGIN SELECT RAISE(IGNORE); END")
+    assert [job.id for job in claim(5)] == [1, 3]
 
 
 LARGEST = {"attempt": 2**31 - 1, "claim_token": 2**63 - 1, "crashes": 1_000_000}

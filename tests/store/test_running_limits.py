@@ -180,6 +180,41 @@ def test_more_keys_than_one_look_takes_get_their_turn(
     assert sorted(taken) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+def test_lanes_that_look_at_some_of_many_keys_do_not_take_each_others_turns(
+    store: Store, enqueue: Enqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One lane's looks would be at the other's keys, again and again."""
+    monkeypatch.setattr(running_limits, "LOOKED_AT", 3)
+    for handler in ("convert", "sync"):
+        for number in range(3):
+            enqueue(handler=handler, running_key=f"{handler}/{number}")
+    rule = keyed("sync", 1) | keyed("convert", 1)
+    requests = [
+        ClaimRequest(1, (), 1, 30, handlers=HandlerFilter(("convert",), are_excluded=flag)) for flag in (True, False)
+    ]
+    turns = [[job.handler for job in store.claims.turn([], *requests, limits=rule).claimed] for _ in range(3)]
+    assert turns == [["sync", "convert"]] * 3
+
+
+def test_a_claim_looks_on_until_it_finds_a_key_with_a_place(
+    store: Store, enqueue: Enqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_limits, "LOOKED_AT", 3)
+    for number in range(10):
+        enqueue(handler="sync", running_key=f"sync/{number}")
+        enqueue(handler="sync", running_key=f"sync/{number}")
+    taken = [claim(store, 1, keyed("sync", 1)) for _ in range(11)]
+    assert [len(found) for found in taken] == [1] * 10 + [0]
+
+
+def test_a_job_that_is_gone_when_it_is_to_get_its_key_is_passed_over(store: Store, enqueue: Enqueue) -> None:
+    job_id = enqueue(handler="mail")
+    with store.database.write() as connection:
+        for missing in (job_id, 99):
+            running_limits._give_key(connection, missing, limits(sync=1))
+        assert running_limits.ARE_WAITING.run(connection, {}).fetchone()[0] in (0, False)
+
+
 def test_a_worker_without_limits_claims_by_the_same_statement_as_ever(store: Store, enqueue: Enqueue) -> None:
     enqueue(handler="mail")
     with store.database.write() as connection:

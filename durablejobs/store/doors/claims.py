@@ -57,7 +57,7 @@ class Claims(Door):
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)
-        self._turn_of: dict[str, str] = {}
+        self._turns: running_limits.KeyTurns = {}
 
     def turn(
         self,
@@ -118,7 +118,7 @@ class Claims(Door):
             if places is None:
                 taken = claims.claim(*wanted)
             else:
-                taken = running_limits.claim(*wanted, places, self._turn_of)
+                taken = running_limits.claim(*wanted, places, self._turns)
             for job in taken if rooms else ():
                 if job.queue in rooms:
                     rooms[job.queue] -= 1
