@@ -8,7 +8,16 @@ from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from .bridge import in_thread
-from .config import JobDefaults, checked_integer, checked_moment, checked_name, checked_options, parsed_job_id
+from .clock import Clock
+from .config import (
+    JobDefaults,
+    checked_integer,
+    checked_moment,
+    checked_name,
+    checked_options,
+    checked_text,
+    parsed_job_id,
+)
 from .current import running_job
 from .enqueue_options import EnqueueOptions
 from .errors import ConfigurationError, DuplicateJobError, JobNotFoundError
@@ -41,6 +50,11 @@ class Client:
         self._listeners = listeners
         self._options = options or EnqueueOptions()
         self._rows = RowBuilder(registry, defaults, self._options)
+
+    @property
+    def clock(self) -> Clock:
+        """Whose time its jobs get: this machine's, or the server's."""
+        return self._store.clock
 
     def using(self, **options: Any) -> Self:
         """Return the same with these options; see `EnqueueOptions`."""
@@ -153,7 +167,12 @@ class Client:
         return self._told(self._store.new_jobs.insert_alike(template, arguments))
 
     def new_job(self, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: str) -> NewJob:
-        """Return the checked row of a job that is enqueued at this time, without storing it."""
+        """Return the checked row of a job that is enqueued at this time, without storing it.
+
+        A row knows of its unique key, and not of another rule for it than the usual one.
+        """
+        if self._rows.has_unique_rule:
+            raise ConfigurationError("unique_key", "of rows that are stored together knows no rule; enqueue singly")
         return self._rows.new_job(handler, args, kwargs, now)
 
     def insert_all(self, new_jobs: Iterable[NewJob]) -> EnqueuedBatch:
@@ -200,6 +219,8 @@ class Client:
         """Let no job of this queue begin any more, until this moment or `resume`; those that run go on."""
         if until is not None:
             until = checked_moment(until, "until")
+        if reason is not None:
+            checked_text(reason, "reason")
         self._store.acts.pause(checked_name(queue, "queue"), until, reason)
 
     def resume(self, queue: str) -> bool:
@@ -214,7 +235,7 @@ class Client:
 
     def ask_worker(self, worker: str | int, wish: Wish | None) -> int:
         """Ask the workers of this name, or the one with this id, for something (None: to go on); how many are there?"""
-        return self._store.workers.ask(str(worker), wish)
+        return self._store.workers.ask(checked_text(str(worker), "worker"), wish)
 
     # The same for an event loop
 

@@ -73,6 +73,13 @@ def check_chosen(queue: object, priority: object, max_attempts: object, timeout:
         checked_timeout(timeout)
 
 
+def checked_text(value: object, what: str) -> str:
+    """Return a text that both databases can hold: without NUL and lone surrogates."""
+    if isinstance(value, str) and "\0" not in value and not any("\ud800" <= each <= "\udfff" for each in value):
+        return value
+    raise ConfigurationError(what, f"must be a text without NUL and lone surrogates, not {value!r}")
+
+
 def checked_unique_key(value: object) -> str:
     """Return a unique key: 1-500 characters, no control characters."""
     if isinstance(value, str) and 1 <= len(value) <= 500 and value.isprintable():

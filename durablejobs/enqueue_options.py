@@ -35,7 +35,7 @@ class EnqueueOptions:
     `replace`: if it waits to be run, it gets what is new here: args, time, priority and so on. `debounce`: the same,
     and its time is put off no further than `debounce_limit`."""
     unique_while: str = "live"
-    """How long a job holds its key. `live`: until it has ended. `waiting`: until it is first run."""
+    """How long a job holds its key. `live`: until it has ended. `waiting`: until a worker takes it to run it."""
     unique_for: float | timedelta | None = None
     """It holds its key for so many seconds from its enqueue in any case, also when it has ended."""
     debounce_limit: float | timedelta | None = None
@@ -43,7 +43,8 @@ class EnqueueOptions:
     meta: Mapping[str, Any] | None = None
     """A JSON object that travels with the job."""
     connection: Any = None
-    """Enqueue in your own transaction: a SQLAlchemy Connection or Session, or a `sqlite3.Connection`."""
+    """Enqueue in your own transaction: a SQLAlchemy Connection or Session, or a `sqlite3.Connection`. Of a duplicate
+    just the id is the holder's then; `refresh()` reads it, once it is committed."""
     check: bool = True
     """Whether the handler must be known here, when this process knows handlers at all."""
 

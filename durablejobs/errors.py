@@ -192,13 +192,12 @@ class DatabaseUnreachableError(DatabaseError):
 
 
 class DatabaseBusyError(DatabaseError):
-    """Another writer held the database for longer than the busy timeout; nothing was stored."""
+    """Another writer held the database for longer than the busy timeout, or was preferred; nothing was stored."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float, why: str | None = None) -> None:
         self.timeout = timeout
-        super().__init__(
-            path, f"the database is busy: another writer has held it for {timeout:g} s; nothing was stored, try again"
-        )
+        why = why or f"another writer has held it for {timeout:g} s"
+        super().__init__(path, f"the database is busy: {why}; nothing was stored, try again")
 
 
 class DiskFullError(DatabaseError):

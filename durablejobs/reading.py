@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
-from .config import checked_integer, parsed_job_id
+from .config import checked_integer, checked_number, parsed_job_id
 from .errors import DatabaseError, JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
 from .jobs import Job
 from .records import JobError, JobFilter, LimitState, LogLine, QueueState, QueueStatistics, WorkerRecord
@@ -64,7 +64,8 @@ class Reader:
         return [show(job) for job in jobs]
 
     def statistics(self, minutes: float = 5.0) -> list[QueueStatistics]:
-        """Return counts by queue and status, and endings per minute over the last minutes."""
+        """Return counts by queue and status, and endings per minute over the last minutes: 0.1 to 100,000."""
+        checked_number(minutes, "minutes", 0.1, 100_000)
         return self._store.reads.statistics(minutes)
 
     def queues(self) -> list[QueueState]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from .errors import ConfigurationError
 from .statuses import Status
 
 
@@ -16,6 +17,19 @@ class JobFilter:
     statuses: tuple[Status, ...] = ()
     handler: str | None = None
     queue: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            statuses = tuple(dict.fromkeys(Status(status) for status in self.statuses))
+        except (TypeError, ValueError):
+            raise ConfigurationError(
+                "statuses", f"must be some of {', '.join(Status)}, not {self.statuses!r}"
+            ) from None
+        object.__setattr__(self, "statuses", statuses)
+        for name in ("handler", "queue"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or "\0" in value):
+                raise ConfigurationError(name, f"must be a name, not {value!r}")
 
     def __str__(self) -> str:
         parts = [f"status {', '.join(self.statuses)}"] if self.statuses else []

@@ -222,11 +222,21 @@ def _refuse_what_cannot_run(name: str, function: object) -> None:
         raise RegistrationError(f"handler '{name}' is a generator, its body would never run; return instead of yield")
 
 
+def _collects(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+
+
 def _refuse_unknown_arguments(definition: HandlerDefinition) -> None:
     """A mistyped name in `redact` would hide nothing, and nobody would notice."""
     if definition.signature is None:
         return
     parameters = definition.signature.parameters
+    collecting = [name for name in definition.options.redact if name in parameters and _collects(parameters[name])]
+    if collecting:
+        raise RegistrationError(
+            f"handler '{definition.name}' is to redact {', '.join(collecting)}, which collects any number of "
+            "arguments; name single ones"
+        )
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     unknown = [] if takes_any else [name for name in definition.options.redact if name not in parameters]
     if unknown:

@@ -116,7 +116,7 @@ class RowBuilder:
 
 
 def _first(*values: int | None) -> int:
-    return next(value for value in values if value is not None)
+    return int(next(value for value in values if value is not None))  # of an IntEnum too: drivers want plain ones
 
 
 def _each(items: Iterable[Any], make: Callable[[Sequence[Any], Mapping[str, Any]], T]) -> Iterator[T]:

@@ -197,11 +197,9 @@ def _is_confirmed(what: str, yes: bool) -> bool:
 def _act_in_batches(store: Store, act: str, wanted: JobFilter, count: int) -> None:
     """Act in small transactions, so that workers go on in between; say what was done also when interrupted."""
     done = 0
-    after: int | None = 0
     try:
         with progress(act, count) as advance:
-            while after is not None:
-                changed, after = store.acts.on_batch(act, wanted, after)
+            for changed in store.acts.on_batches(act, wanted):
                 done += changed
                 advance(changed)
     finally:

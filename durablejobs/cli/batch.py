@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..clock import SystemClock
 from ..errors import ArgumentsError, DurableJobsError
 from ..spelling import nearest
 from .errors import ExitCode, Refusal, code_of
@@ -52,7 +51,7 @@ class Batch(NamedTuple):
 @contextmanager
 def checked_batch(source: str, client: Client, handler: str | None) -> Iterator[Batch]:
     """Yield the checked jobs of a file, or of stdin for `-`. Raises `Refusal` with the line's number and column."""
-    now = SystemClock().now_text()
+    now = client.clock.now_text()
     count = 0
     with SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", errors="surrogatepass") as rows:
         with _opened(source) as lines, progress("checking") as advance:

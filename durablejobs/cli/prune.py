@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,7 +40,7 @@ def prune(older_than: float | None, statuses: tuple[Status, ...], dry_run: bool,
     """
     retention = _kept() if older_than is None else Retention(older_than, older_than, older_than)
     with opened_store(database) as store:
-        limits = _limits(retention, statuses or tuple(FINAL))
+        limits = _limits(retention, statuses or tuple(FINAL), store.clock.now())
         count = store.upkeep.count_prunable(limits)
         if dry_run:
             show(f"{counted(count, 'job')} would be deleted")
@@ -56,10 +56,10 @@ def _kept() -> Retention:
     return Retention(**kept)
 
 
-def _limits(retention: Retention, statuses: tuple[Status, ...]) -> dict[Status, datetime]:
+def _limits(retention: Retention, statuses: tuple[Status, ...], now: datetime) -> dict[Status, datetime]:
     from ..maintenance import finished_before
 
-    limits = finished_before(retention, datetime.now(UTC))
+    limits = finished_before(retention, now)
     return {status: moment for status, moment in limits.items() if status in statuses}
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ..config import checked_integer, checked_name
+from ..backoff import LONGEST_DELAY
+from ..config import checked_integer, checked_name, checked_number
 from .commands import Command
 from .opening import opened_reader, opened_store
 from .parameters import DURATION, DURATION_FORMS, MOMENT, Parsed, database_option, json_option
@@ -92,8 +93,10 @@ def pause(
     """
     if length is not None and until is not None:
         raise click.UsageError("--for and --until exclude each other", click.get_current_context())
-    end = datetime.now(UTC) + timedelta(seconds=length) if length is not None else until
+    if length is not None:
+        checked_number(length, "--for", 0, LONGEST_DELAY)
     with opened_store(database) as store:
+        end = store.clock.now() + timedelta(seconds=length) if length is not None else until
         for name in _checked(names):
             store.acts.pause(name, end.astimezone(UTC) if end is not None else None, reason)
             when = f"until {absolute(end)} UTC" if end is not None else "until it is resumed"

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from ..clock import to_text
 from ..records import JobFilter
 from ..statuses import FINAL, LIVE, Status
 from .conditions import is_among
@@ -32,6 +33,7 @@ from .hot import is_postgres
 from .moments import Moment
 from .queries import matching
 from .tables import jobs, key_is_held
+from .unique import RELEASE_EXPIRED
 
 BATCH: Final = 500
 """Jobs changed in one transaction, so that workers go on between two of them."""
@@ -42,12 +44,15 @@ RETRYABLE: Final = FINAL | {Status.SCHEDULED}
 DELETABLE: Final = frozenset(Status) - {Status.RUNNING}
 
 
-def cancel(connection: Connection, ids: Sequence[int], now: datetime) -> list[int]:
+ALL: Final = JobFilter()
+
+
+def cancel(connection: Connection, ids: Sequence[int], now: datetime, wanted: JobFilter = ALL) -> list[int]:
     """Cancel live jobs; ask the worker to stop those that run. Return the ids concerned."""
     running = jobs.c.status == Status.RUNNING
     changed = connection.execute(
         update(jobs)
-        .where(jobs.c.id.in_(ids), jobs.c.status.in_(LIVE))
+        .where(jobs.c.id.in_(ids), jobs.c.status.in_(LIVE), *matching(wanted))
         .values(
             status=case((running, Status.RUNNING), else_=Status.CANCELLED),
             finished_at=case((running, None), else_=literal(now, Moment)),
@@ -67,16 +72,18 @@ _key_is_taken = and_(
 )
 
 
-def retry(connection: Connection, ids: Sequence[int], now: datetime) -> list[int]:
+def retry(connection: Connection, ids: Sequence[int], now: datetime, wanted: JobFilter = ALL) -> list[int]:
     """Make ended and scheduled jobs pending, with at least one more attempt; return the ids concerned.
 
     A job whose unique key is held by another one stays as it is.
     """
-    without_key = _retrying(now).where(jobs.c.id.in_(ids), jobs.c.unique_key.is_(None)).returning(jobs.c.id)
+    retrying = _retrying(now).where(*matching(wanted))
+    without_key = retrying.where(jobs.c.id.in_(ids), jobs.c.unique_key.is_(None)).returning(jobs.c.id)
     retried = [row[0] for row in connection.execute(without_key)]
-    with_key = select(jobs.c.id).where(jobs.c.id.in_(ids), jobs.c.unique_key.is_not(None)).order_by(jobs.c.id)
-    for (job_id,) in connection.execute(with_key).all():  # one by one: two of them may have the same key
-        if _changes_one(connection, _retrying(now).where(jobs.c.id == job_id, ~_key_is_taken)):
+    with_key = select(jobs.c.id, jobs.c.unique_key).where(jobs.c.id.in_(ids), jobs.c.unique_key.is_not(None))
+    for job_id, key in connection.execute(with_key.order_by(jobs.c.id)).all():  # two of them may have the same key
+        RELEASE_EXPIRED.run(connection, {"unique_key": key, "now": to_text(now)})
+        if _changes_one(connection, retrying.where(jobs.c.id == job_id, ~_key_is_taken)):
             retried.append(job_id)
     return retried
 
@@ -112,25 +119,10 @@ def _changes_one(connection: Connection, statement: Update) -> bool:
         return False
 
 
-def delete_jobs(connection: Connection, ids: Sequence[int]) -> list[int]:
+def delete_jobs(connection: Connection, ids: Sequence[int], wanted: JobFilter = ALL) -> list[int]:
     """Delete jobs that are not running, and their errors; return the ids concerned."""
-    gone = connection.execute(
-        delete(jobs).where(jobs.c.id.in_(ids), jobs.c.status != Status.RUNNING).returning(jobs.c.id)
-    )
-    return [row[0] for row in gone]
-
-
-def ids_after(
-    connection: Connection, wanted: JobFilter, eligible: frozenset[Status], after: int, most: int = BATCH
-) -> list[int]:
-    """Return the next ids, in ascending order, of the jobs that match and that the act applies to."""
-    rows = connection.execute(
-        select(jobs.c.id)
-        .where(jobs.c.id > after, jobs.c.status.in_(eligible), *matching(wanted))
-        .order_by(jobs.c.id)
-        .limit(most)
-    )
-    return [row[0] for row in rows]
+    is_meant = jobs.c.id.in_(ids), jobs.c.status != Status.RUNNING, *matching(wanted)
+    return [row[0] for row in connection.execute(delete(jobs).where(*is_meant).returning(jobs.c.id))]
 
 
 def prune(connection: Connection, finished_before: dict[Status, datetime], most: int = BATCH) -> int:

@@ -98,17 +98,41 @@ _RARE: Final = frozenset(Status) - {Status.SUCCEEDED, Status.BLOCKED}
 _UNORDERED_ID: Final = literal_column("+jobs.id", jobs.c.id.type)
 
 
+def ids_after(
+    connection: Connection, wanted: JobFilter, eligible: frozenset[Status], after: int, most: int
+) -> list[int]:
+    """Return the next ids above `after`, ascending, of the jobs that match and are in an eligible status."""
+    statuses = eligible.intersection(wanted.statuses or eligible)
+    if not statuses:
+        return []
+    next_ids = union_all(*(_next_of_status(status, wanted, after, most) for status in sorted(statuses)))
+    ids: list[Any] = list(connection.execute(next_ids).scalars())
+    return sorted(ids)[:most]
+
+
+def _next_of_status(status: Status, wanted: JobFilter, after: int, most: int) -> Select[tuple[int]]:
+    job_id: ColumnElement[int] = _UNORDERED_ID if status in _RARE else jobs.c.id
+    conditions = [*_of_status(status, wanted), job_id > after]
+    return select(select(jobs.c.id).where(*conditions).order_by(job_id).limit(most).subquery().c.id)
+
+
+def _of_status(status: Status, wanted: JobFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of the jobs of one status that match."""
+    # A literal, so that SQLite sees that the partial index's condition holds.
+    conditions: list[ColumnElement[bool]] = [jobs.c.status == literal_column(f"'{status.value}'")]
+    conditions += matching(JobFilter(handler=wanted.handler, queue=wanted.queue))
+    if status in FINAL:
+        conditions.append(jobs.c.finished_at.is_not(None))
+    return conditions
+
+
 def _newest_of_status(status: Status, wanted: JobFilter, limit: int, before: int | None) -> Select[tuple[int]]:
     """Ids of the newest jobs of one status.
 
     Succeeded jobs are most of a long history: walking back from the newest id meets them at once. The others are
     rare in it; their own partial index holds just them, and sorting its ids is cheap.
     """
-    # A literal, so that SQLite sees that the partial index's condition holds.
-    conditions: list[ColumnElement[bool]] = [jobs.c.status == literal_column(f"'{status.value}'")]
-    conditions += matching(JobFilter(handler=wanted.handler, queue=wanted.queue))
-    if status in FINAL:
-        conditions.append(jobs.c.finished_at.is_not(None))
+    conditions = _of_status(status, wanted)
     # With a handler asked for, each row is read anyway; a backlog of a million is read faster in the table's order.
     by_index = status in _RARE and not (wanted.handler and status in (Status.PENDING, Status.SCHEDULED))
     job_id: ColumnElement[int] = _UNORDERED_ID if by_index else jobs.c.id

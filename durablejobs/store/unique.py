@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, case, insert, literal_column, null, select, text, update
+from sqlalchemy import Integer, and_, bindparam, case, insert, literal_column, null, select, text, update
 from sqlalchemy.dialects import sqlite
 
 from ..errors import DuplicateJobError
@@ -20,7 +20,7 @@ from .tables import KEY_IS_HELD, jobs
 _TRIES: Final = 10
 """A holder may end, or begin to run, between two statements of a transaction that has not locked the others out."""
 _RULE_COLUMNS: Final = ("unique_while", "unique_until", "debounce_until")
-_REPLACED: Final = ("handler", "queue", "args", "kwargs", "priority", "max_attempts", "timeout", "meta", "running_key")
+_REPLACED: Final = ("handler", "queue", "args", "kwargs", "priority", "timeout", "meta", "running_key")
 
 
 def _insert_unless_held(columns: tuple[str, ...]) -> HotStatement:
@@ -59,6 +59,10 @@ HOLDER: Final = HotStatement(select(jobs.c.id).where(jobs.c.unique_key == bindpa
 _goes_too_far = and_(
     bindparam("is_debounced") == literal_column("1"), jobs.c.debounce_until < bindparam("run_at", type_=Moment)
 )
+# At least the attempt that comes: the holder may have spent more than who replaces it would have given it.
+_spent = jobs.c.attempt - jobs.c.crashes
+_most_attempts = bindparam("max_attempts", type_=Integer)
+_max_attempts = case((_spent >= _most_attempts, _spent + literal_column("1")), else_=_most_attempts)
 _run_at = case((_goes_too_far, jobs.c.debounce_until), else_=bindparam("run_at", type_=Moment))
 REPLACE: Final = HotStatement(
     update(jobs)
@@ -70,6 +74,7 @@ REPLACE: Final = HotStatement(
     .values(
         {name: bindparam(name) for name in _REPLACED}
         | {
+            "max_attempts": _max_attempts,
             "run_at": _run_at,
             "status": case(
                 (_run_at <= bindparam("now", type_=Moment), literal_column("'pending'")),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -12,6 +14,8 @@ from ...records import JobFilter
 from .. import acts, freezing, queries, queue_rules
 from .door import Door
 
+_LOOKED_FOR: Final = 100 * acts.BATCH
+"""Ids found at a look: where an index leads to the jobs, it is not in the order of ids, and read whole each time."""
 _ELIGIBLE = {"cancel": acts.CANCELLABLE, "retry": acts.RETRYABLE, "delete": acts.DELETABLE}
 
 
@@ -52,22 +56,30 @@ class Acts(Door):
         with self._read() as connection:
             return queries.count_jobs(connection, wanted, _ELIGIBLE[act])
 
-    def on_batch(self, act: str, wanted: JobFilter, after: int) -> tuple[int, int | None]:
-        """Cancel, retry or delete the next batch of matching jobs with ids above `after`.
+    def on_batches(self, act: str, wanted: JobFilter) -> Iterator[int]:
+        """Cancel, retry or delete all matching jobs, in small transactions; yield how many each has changed."""
+        after = 0
+        while ids := self._matching(act, wanted, after):
+            for start in range(0, len(ids), acts.BATCH):
+                yield self._on_batch(act, wanted, ids[start : start + acts.BATCH])
+            after = ids[-1]
 
-        Returns how many were changed, and the id to go on after; None at the end.
-        """
+    def _matching(self, act: str, wanted: JobFilter, after: int) -> list[int]:
+        """Return the next ids; without the write lock, for it may be a long look."""
+        with self._read() as connection:
+            return queries.ids_after(connection, wanted, _ELIGIBLE[act], after, _LOOKED_FOR)
+
+    def _on_batch(self, act: str, wanted: JobFilter, ids: list[int]) -> int:
         with self._write() as connection:
-            ids = acts.ids_after(connection, wanted, _ELIGIBLE[act], after)
             if act == "cancel":
-                done = acts.cancel(connection, ids, self._clock.now())
+                done = acts.cancel(connection, ids, self._clock.now(), wanted)
             elif act == "retry":
-                done = acts.retry(connection, ids, self._clock.now())
+                done = acts.retry(connection, ids, self._clock.now(), wanted)
             else:
-                done = acts.delete_jobs(connection, ids)
-            if ids and not done:
+                done = acts.delete_jobs(connection, ids, wanted)
+            if not done:
                 freezing.refuse_if_moved(connection, self._database.location)
-        return len(done), ids[-1] if len(ids) == acts.BATCH else None
+        return len(done)
 
     def pause(self, queue: str, until: datetime | None, reason: str | None) -> None:
         """Let no job of this queue begin, until it is resumed or this moment has come."""

@@ -23,6 +23,10 @@ _BUSY: Final = frozenset(
     {
         "55P03",  # lock_not_available: our lock_timeout
         "57014",  # query_canceled: our statement_timeout
+    }
+)
+_YIELDED: Final = frozenset(
+    {
         "40001",  # serialization_failure
         "40P01",  # deadlock_detected
     }
@@ -63,6 +67,8 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
     code = cause.sqlstate or _code_of_refusal(cause)
     if code in _BUSY:
         return DatabaseBusyError(location, busy_timeout)
+    if code in _YIELDED:
+        return DatabaseBusyError(location, busy_timeout, f"another writer was preferred ({first_line(cause)})")
     if code == "23001" and first_line(cause).startswith(MARK):  # restrict_violation
         return QueueMovedError(location, first_line(cause).removeprefix(MARK))
     if code == "53100":

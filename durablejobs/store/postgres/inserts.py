@@ -114,7 +114,10 @@ def insert_group(connection: Connection, group: Sequence[NewJob]) -> list[tuple[
     run = run_on(connection)
     plain = [job for job in group if job.unique_key is None]
     ids = iter(sorted(row[0] for row in run(INSERT, _as_arrays(plain))) if plain else ())
-    return [(next(ids), True) if job.unique_key is None else insert_job(run, job) for job in group]
+    # In one order: two processes whose groups share keys would wait for each other otherwise.
+    keyed = sorted((job.unique_key, place) for place, job in enumerate(group) if job.unique_key is not None)
+    results = {place: insert_job(run, group[place]) for _, place in keyed}
+    return [results[place] if place in results else (next(ids), True) for place in range(len(group))]
 
 
 def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:

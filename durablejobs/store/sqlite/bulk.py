@@ -6,8 +6,8 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from functools import lru_cache, partial
-from itertools import chain
-from typing import Final
+from itertools import chain, islice
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, null, select, text, update
 
@@ -15,7 +15,7 @@ from ...jobs import NewJob
 from ..bulk import CHUNK, store_as_they_come
 from ..hot import HotStatement, driver_of, in_sizes
 from ..tables import KEY_IS_HELD, jobs
-from .inserts import INSERT_UNLESS_DUPLICATE, for_rows
+from .inserts import INSERT_UNLESS_DUPLICATE, Execute, execute_for_user, for_rows
 
 # First, because a statement for many rows does not say which of them it left out.
 _RELEASE_EXPIRED: Final = HotStatement(
@@ -37,7 +37,15 @@ def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
 
     Items whose unique key another job holds are left out.
     """
-    return store_as_they_come(new_jobs, partial(_insert_jobs, driver_of(connection)))
+    return store_as_they_come(new_jobs, partial(_insert_jobs, driver_of(connection).execute))
+
+
+def insert_jobs_in(given: Any, new_jobs: Iterable[NewJob]) -> int:
+    """Insert jobs on a connection of the user's own; return how many rows were stored."""
+    execute, stored, remaining = execute_for_user(given), 0, iter(new_jobs)
+    while chunk := list(islice(remaining, CHUNK)):
+        stored += _insert_jobs(execute, chunk)
+    return stored
 
 
 def insert_alike(connection: Connection, template: NewJob, arguments: Iterable[tuple[str, str]]) -> int:
@@ -46,15 +54,15 @@ def insert_alike(connection: Connection, template: NewJob, arguments: Iterable[t
     return store_as_they_come(arguments, partial(_insert_alike, driver_of(connection), shared))
 
 
-def _insert_jobs(driver: sqlite3.Connection, rows: list[NewJob]) -> int:
+def _insert_jobs(execute: Execute, rows: list[NewJob]) -> int:
     stored = 0
     keys = [row.unique_key for row in rows if row.unique_key is not None]
     if keys:
         release = _RELEASE_EXPIRED.on_sqlite()
-        driver.execute(release.sql, release.positional({"keys": json.dumps(keys), "now": rows[0].created_at}))
+        execute(release.sql, release.positional({"keys": json.dumps(keys), "now": rows[0].created_at}))
     for some in in_sizes(rows, _SIZES):
         row_values = tuple(chain.from_iterable(some))
-        stored += driver.execute(for_rows(INSERT_UNLESS_DUPLICATE, len(some)), row_values).rowcount
+        stored += execute(for_rows(INSERT_UNLESS_DUPLICATE, len(some)), row_values).rowcount
     return stored
 
 

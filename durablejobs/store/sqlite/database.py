@@ -186,8 +186,10 @@ class SqliteDatabase:
 
     def insert_jobs_in(self, given: Any, new_jobs: Iterable[NewJob]) -> int:
         """Insert many jobs on such a connection."""
+        from . import bulk
+
         with self.translated_errors():
-            return inserts.insert_jobs_in(given, new_jobs)
+            return bulk.insert_jobs_in(given, new_jobs)
 
     def for_threads(self, given: Any) -> Any:
         """Return the connection as it is: SQLite's own belong to no event loop."""

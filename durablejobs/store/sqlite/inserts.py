@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, text
@@ -29,6 +29,8 @@ ROWS_PER_STATEMENT: Final = 100
 
 AnyConnection = Connection | sqlite3.Connection
 """A SQLAlchemy connection, or the standard library's."""
+Execute = Callable[[str, tuple[Any, ...]], DriverCursor]
+"""Executes SQL with its parameters."""
 
 
 def insert_group(write_at_once: Callable[..., sqlite3.Cursor], group: Sequence[NewJob]) -> range:
@@ -55,31 +57,29 @@ def for_rows(statement: HotStatement, count: int) -> str:
     return statement.sql.replace(one_row, ", ".join([one_row] * count))
 
 
-def insert_jobs_in(given: Any, new_jobs: Iterable[NewJob]) -> int:
-    """Insert jobs on a connection of the user's own; return how many rows were stored."""
-    connection = _users_connection(given)
-    if isinstance(connection, sqlite3.Connection):
-        return connection.executemany(INSERT_UNLESS_DUPLICATE.sql, new_jobs).rowcount
-    stored, remaining = 0, iter(new_jobs)
-    while chunk := list(islice(remaining, ROWS_PER_STATEMENT)):
-        # Through SQLAlchemy, which has to know of the transaction.
-        stored += connection.exec_driver_sql(INSERT_UNLESS_DUPLICATE.sql, chunk).rowcount
-    return stored
-
-
 def run_for_user(given: Any) -> Run:
     """Return what runs statements on a connection of the user's own."""
-    connection = _users_connection(given)
+    execute = execute_for_user(given)
 
     def run(statement: HotStatement, values: Mapping[str, Any]) -> DriverCursor:
         compiled = statement.on_sqlite()
-        if isinstance(connection, Connection):
-            return connection.exec_driver_sql(compiled.sql, compiled.positional(values))
-        cursor = connection.cursor()
-        cursor.row_factory = None  # the user's factory may return anything
-        return cursor.execute(compiled.sql, compiled.positional(values))
+        return execute(compiled.sql, compiled.positional(values))
 
     return run
+
+
+def execute_for_user(given: Any) -> Execute:
+    """Return what executes SQL on a connection of the user's own."""
+    connection = _users_connection(given)
+    if isinstance(connection, Connection):
+        return connection.exec_driver_sql  # through SQLAlchemy, which has to know of the transaction
+
+    def execute(sql: str, values: tuple[Any, ...]) -> DriverCursor:
+        cursor = connection.cursor()
+        cursor.row_factory = None  # the user's factory may return anything
+        return cursor.execute(sql, values)
+
+    return execute
 
 
 def _users_connection(given: Any) -> AnyConnection:

@@ -146,7 +146,7 @@ def listing(*statuses: Status, handler: str | None = None, queue: str | None = N
 
 
 def acting(act: str, wanted: JobFilter) -> Callable[[Store], Any]:
-    return lambda store: store.acts.on_batch(act, wanted, 0)
+    return lambda store: next(store.acts.on_batches(act, wanted), 0)
 
 
 class Cool(NamedTuple):
