@@ -34,6 +34,7 @@ from .journal import ChildJournal, Journal
 from .kept_log import kept_log
 from .outcomes import JobCancelled, JobTimeout
 from .resources import Resources
+from .shielding import hold_back
 from .wire import Link, notes_to_json, outcome_to_json
 
 _SIGNAL_AT_PARENTS_DEATH: Final = 1
@@ -73,12 +74,18 @@ class MainThreadGuard(Guard):
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # It was sent a moment before the shield, perhaps.
+        if self._pending is not None and hold_back(self._thread, self._signal):
+            return
         how, self._pending = self._pending, None
         if how is not None:
             raise how
 
     def _send(self, how: Interruption) -> None:
         self._pending = how
+        self._signal()
+
+    def _signal(self) -> None:
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(self._thread, signal.SIGTERM)
         else:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .jobs import ClaimedJob
 from .outcomes import JobCancelled, JobTimeout
-from .shielding import is_shielded
+from .shielding import forget, send
 
 Interruption = type[JobTimeout] | type[JobCancelled]
 
@@ -47,13 +48,13 @@ class Guard:
     def interrupt(self, job: ClaimedJob, how: Interruption) -> bool:
         """Raise this in the call of this job, once; return whether it runs and was not interrupted before.
 
-        False also while it writes to the database: ask again.
+        While the call is in code of ours that is shielded, it is raised when it comes out.
         """
         with self._lock:
-            if self._job is not job or self._is_interrupted or is_shielded(self._thread):
+            if self._job is not job or self._is_interrupted:
                 return False
             self._is_interrupted = True
-            self._send(how)
+            send(self._thread, partial(self._send, how))
             return True
 
     def _begin(self, job: ClaimedJob) -> None:
@@ -64,6 +65,7 @@ class Guard:
         with self._lock:
             self._job = None
             if self._is_interrupted:
+                forget(self._thread)
                 self._take_back()
 
     def _send(self, how: Interruption) -> None:

@@ -19,6 +19,7 @@ from .errors import DatabaseError
 from .failures import cut, storable
 from .jobs import ClaimedJob, LogEntry, Notes
 from .line_limit import LineLimit
+from .shielding import Shield
 
 log = logging.getLogger("durablejobs.worker")
 
@@ -100,14 +101,14 @@ class Journal:
 
     def progress(self, job: ClaimedJob, done: Any, total: Any, message: Any) -> None:
         """Note how far a job is; only the newest word counts."""
-        with self._lock:
+        with Shield(), self._lock:
             self._page(job).progress = (done, total, message)
             self._note_change(job)
 
     def log(self, job: ClaimedJob, level: str, message: Any) -> None:
         """Note a line of a job's log."""
         entry = LogEntry(self._clock.now_text(), level, cut(storable(message), LONGEST_LINE))
-        with self._lock:
+        with Shield(), self._lock:
             if self._page(job).add(entry):
                 self._note_change(job)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..clock import Clock
+from ..shielding import Shield
 from . import schema
 from .database import Database
 from .hot import HotStatement
@@ -29,9 +30,10 @@ class Access:
         """Open the database and check its schema; return whether it was created now."""
         if self.is_open:
             return False
-        self.database.ensure_reachable(self._create)
-        created = schema.ensure_schema(self.database, self._create)
-        self.is_open = True
+        with Shield():
+            self.database.ensure_reachable(self._create)
+            created = schema.ensure_schema(self.database, self._create)
+            self.is_open = True
         return created
 
     def close(self) -> None:

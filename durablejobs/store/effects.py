@@ -26,6 +26,7 @@ from ..clock import Clock, to_text
 from ..errors import ClaimLostError, TransactionError
 from ..jobs import ClaimedJob, Notes
 from ..outcomes import Succeeded
+from ..shielding import Shield
 from .conditions import IS_HELD
 from .database import Database, LentTransaction
 from .endings import Ending, succeed
@@ -88,7 +89,8 @@ class JobTransaction:
     def __enter__(self) -> Connection:
         if _event_loop_runs_here():
             raise TransactionError("in an async handler it is `async with current_job().transaction() as connection:`")
-        self._begin(threading.get_ident())
+        with Shield():
+            self._begin(threading.get_ident())
         return self._connection
 
     def __exit__(
@@ -167,8 +169,9 @@ class JobTransaction:
 
     def roll_back(self) -> None:
         """Undo what was written, if anything was."""
-        if self._close():
-            self._transaction.roll_back()
+        with Shield():
+            if self._close():
+                self._transaction.roll_back()
 
     def _close(self) -> bool:
         """Take the connection back from the handler; return whether it was lent out."""

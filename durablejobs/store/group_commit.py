@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Final, Generic, TypeVar
 
 from ..errors import DatabaseError
+from ..shielding import Shield
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -72,7 +73,14 @@ class GroupCommit(Generic[Item, Result]):
         """How long the line has to become for the leader who lingers, and what to release then."""
 
     def store(self, item: Item) -> Result:
-        """Return the item's result once it is committed; raises what storing it raised."""
+        """Return the item's result once it is committed; raises what storing it raised.
+
+        No timeout of a handler interrupts it: the others would wait for ever for who leads.
+        """
+        with Shield():
+            return self._store(item)
+
+    def _store(self, item: Item) -> Result:
         entry: _Entry[Item, Result] = _Entry(item)
         with self._lock:
             if self._is_busy:
@@ -80,7 +88,8 @@ class GroupCommit(Generic[Item, Result]):
                 entry.turn.acquire()
                 self._line.append(entry)
                 if self._awaited is not None and len(self._line) == self._awaited[0]:
-                    self._awaited[1].release()
+                    (_, complete), self._awaited = self._awaited, None
+                    complete.release()
             else:
                 self._is_busy = entry.leads = True
         if not entry.leads:

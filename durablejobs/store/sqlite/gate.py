@@ -20,7 +20,7 @@ from typing import Final
 
 from ...current import running_job
 from ...errors import TransactionError
-from ...shielding import is_shielded, shield, unshield
+from ...shielding import Shield, shield, unshield
 from ..presence import LockFile
 
 OUTER: Final = 1 << 40
@@ -51,19 +51,21 @@ class Gate:
         self._inside: int | None = None
         self._came_in = 0.0
         self._stayed = 0.0
-        self._shielded = 0
+        self._shielded: int | None = None
+        """Who is in and has a shield for it."""
 
     def enter(self, timeout: float) -> bool:
         """Go in, after at most `timeout` seconds; return whether it worked. No timeout interrupts who is in."""
         me = threading.get_ident()
+        shield(me)
         entered = False
         try:
-            shield(me)
             entered = self._enter(timeout)
+            if entered:
+                self._shielded = me
         finally:
             if not entered:
                 unshield(me)
-        self._shielded = me
         return entered
 
     def _enter(self, timeout: float) -> bool:
@@ -105,32 +107,29 @@ class Gate:
         """Let the next one in."""
         self._inside = None
         self._stayed = time.monotonic() - self._came_in
-        shielded = self._shielded
+        shielded, self._shielded = self._shielded, None
         try:
             if self._file is not None:
                 self._file.unlock(INNER)
         finally:
             self._threads.release()
-            unshield(shielded)
+            if shielded is not None:
+                unshield(shielded)
 
     def close(self) -> None:
         """Give the lock file back; not while somebody is inside: he uses the database, whoever closes it."""
-        me = threading.get_ident()
-        was_shielded = is_shielded(me)
-        try:
-            shield(me)
+        with Shield():
             if self._threads.acquire(blocking=False):
                 file, self._file = self._file, None
                 self._threads.release()
                 if file is not None:
                     file.give_back()
-        finally:
-            if not was_shielded:
-                unshield(me)
 
     def unshield(self) -> None:
         """Let the one who is in be interrupted: a handler whose transaction this is."""
-        unshield(self._shielded)
+        shielded, self._shielded = self._shielded, None
+        if shielded is not None:
+            unshield(shielded)
 
     def _pass_turnstile(self, file: LockFile, timeout: float) -> bool:
         if file.try_lock(OUTER, 2):  # nobody there: both in one system call

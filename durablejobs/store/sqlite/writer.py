@@ -138,8 +138,10 @@ class WriteTransaction(Transaction):
         try:
             self._driver.rollback()
             self._connection.rollback()
-        except (SQLAlchemyError, sqlite3.Error):
+        except BaseException as error:
             self._writer.discard()
+            if not isinstance(error, SQLAlchemyError | sqlite3.Error):
+                raise
 
     def _release(self) -> None:
         self._gate.leave()
