@@ -21,7 +21,7 @@ from .clock import Clock
 from .config import WorkerConfig
 from .errors import ChildStartError
 from .executor import CANCELLED, Executor
-from .failures import LONGEST_TRACEBACK
+from .failures import LONGEST_TRACEBACK, safe_text
 from .jobs import ClaimedJob, Notes
 from .outcomes import Outcome
 from .wire import Link, Message, notes_from_json, outcome_from_json
@@ -144,6 +144,7 @@ class ChildRunner:
         self._bell, self._button = multiprocessing.Pipe(duplex=False)
         self._lock = threading.Lock()
         self._job: ClaimedJob | None = None
+        self._last: ClaimedJob | None = None
         self._is_cancelled = False
         self._is_stopped = False
 
@@ -171,13 +172,16 @@ class ChildRunner:
         with self._lock:
             self._job, self._is_cancelled = job, False
         try:
-            outcome = self._run(job)
+            return self._run(job)
         finally:
             with self._lock:
                 self._job = None
-        if self._child is not None and self._is_used_up(self._child, job):
+                self._last = job
+
+    def tidy_up(self) -> None:
+        """End the child if it has run as many jobs as it may; it takes down its resources then."""
+        if self._child is not None and self._last is not None and self._is_used_up(self._child, self._last):
             self._end_child()
-        return outcome
 
     def close(self) -> None:
         """End the child."""
@@ -234,6 +238,9 @@ class ChildRunner:
         except OSError as error:  # no memory, no process or no descriptor is left: that may pass
             log.error("a child process cannot be started: %s; trying again", error.strerror or error)
             self._bell.poll(LOOK_EVERY)
+            return None
+        except Exception as error:  # noqa: BLE001 - a daemonic process, say, may have no children
+            self._give_up(safe_text(error))
             return None
 
     def _await_ready(self, child: ChildProcess) -> bool:

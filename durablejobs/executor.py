@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -91,13 +92,18 @@ class Executor:
         self._workplace = workplace._replace(cancellations=self.cancellations)
 
     def run(self, job: ClaimedJob, call: Call | None = None) -> Outcome:
-        """Run the job's handler to its end and return what it came to; never raises."""
+        """Run the job's handler to its end and return what it came to; never raises.
+
+        A process that the handler has forked, and that comes back from it, ends here.
+        """
+        process = os.getpid()
         prepared: Run | Outcome | None = None
         try:
             prepared = self._prepare(job)
             if not isinstance(prepared, Run):
                 return prepared
             outcome = self._call(prepared, call)
+            _end_if_forked(process, job)
             transaction = prepared.current.end()
             return outcome if transaction is None else finished(self._settled(prepared, transaction, outcome))
         except BaseException as error:  # noqa: BLE001 - a handler's own signal class that raises when it is read
@@ -105,12 +111,14 @@ class Executor:
 
     async def run_async(self, job: ClaimedJob, call: AsyncCall) -> Outcome:
         """The same for a handler that is awaited."""
+        process = os.getpid()
         prepared: Run | Outcome | None = None
         try:
             prepared = self._prepare(job)
             if not isinstance(prepared, Run):
                 return prepared
             outcome = await self._await(prepared, call)
+            _end_if_forked(process, job)
             transaction = prepared.current.end()
             return outcome if transaction is None else await self._settled(prepared, transaction, outcome)
         except BaseException as error:  # noqa: BLE001 - as above
@@ -330,3 +338,16 @@ def _is_from_timeout(error: BaseException | None) -> bool:
             return error is not None
         error = error.__cause__ or error.__context__
     return False
+
+
+def _end_if_forked(process: int, job: ClaimedJob) -> None:
+    """End a process that the handler has forked: it would settle the run, and then run what is its parent's to run."""
+    if os.getpid() == process:
+        return
+    log.error(
+        "job %d (%s): a process that its handler has forked came back from the handler, and is ended; "
+        "end it in the handler, by os._exit()",
+        job.id,
+        job.handler,
+    )
+    os._exit(1)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from .clock import Clock
 from .executor import CANCELLED
+from .failures import safe_text, safe_traceback
 from .jobs import ClaimedJob
 from .lane import Ledger, Mark, Wake
-from .outcomes import Outcome
+from .outcomes import Errored, Failure, Outcome
 from .store.endings import Ending
+
+log = logging.getLogger("durablejobs.worker")
+
+_AFTER_ACCIDENT: Final = 10.0
+"""Seconds until a job is tried again that something of our own has kept from running."""
 
 
 class Runner(Protocol):
@@ -21,6 +28,10 @@ class Runner(Protocol):
 
     def run(self, job: ClaimedJob) -> Outcome | None:
         """Run a job to its end; None: it could not be begun."""
+        ...
+
+    def tidy_up(self) -> None:
+        """Do after a run, whose ending has been left, what may take its time."""
         ...
 
     def cancel(self, job_id: int) -> None:
@@ -129,7 +140,7 @@ class ThreadSlots(Ledger):
             self._running[slot] = job
             mark(slot, job.id)
             started_at = now_text()
-            outcome = run(job) if job.id not in self._cancellations else CANCELLED
+            outcome = self._outcome(run, job)
             ended_at = now_text()
             if started_at > ended_at:  # somebody has set the clock back meanwhile
                 started_at = ended_at
@@ -142,4 +153,14 @@ class ThreadSlots(Ledger):
             self._wake()
             if outcome is None:
                 break
+            self._runners[slot].tidy_up()
         self._runners[slot].close()
+
+    def _outcome(self, run: Callable[[ClaimedJob], Outcome | None], job: ClaimedJob) -> Outcome | None:
+        if job.id in self._cancellations:
+            return CANCELLED
+        try:
+            return run(job)
+        except BaseException as error:
+            log.exception("job %d (%s) could not be run", job.id, job.handler)
+            return Errored(Failure("exception", safe_text(error), safe_traceback(error)), _AFTER_ACCIDENT)

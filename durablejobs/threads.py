@@ -35,6 +35,9 @@ class ThreadRunner:
         finally:
             self._watchdog.release(job)
 
+    def tidy_up(self) -> None:
+        """Nothing: a thread serves as many runs as come."""
+
     def cancel(self, job_id: int) -> None:
         """Nothing more: the handler looks for itself."""
 

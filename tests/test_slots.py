@@ -10,7 +10,7 @@ import pytest
 
 from durablejobs.clock import to_text
 from durablejobs.jobs import ClaimedJob
-from durablejobs.outcomes import Outcome, Stopped, Succeeded
+from durablejobs.outcomes import Errored, Outcome, Stopped, Succeeded
 from durablejobs.slots import ThreadSlots
 
 from .clocks import ManualClock
@@ -38,14 +38,21 @@ class Handlers:
         self.cannot_begin = False
         self.cancelled: list[int] = []
         self.closed = 0
+        self.tidied = 0
+        self.accident: BaseException | None = None
 
     def run(self, job: ClaimedJob) -> Outcome | None:
         if self.cannot_begin:
             return None
+        if self.accident is not None:
+            raise self.accident
         self.begun.put(job.id)
         if not self.is_free:
             self._may_end.get(timeout=PATIENCE)
         return Succeeded(str(job.id))
+
+    def tidy_up(self) -> None:
+        self.tidied += 1
 
     def cancel(self, job_id: int) -> None:
         self.cancelled.append(job_id)
@@ -309,3 +316,42 @@ begun.wait()
 slots.stop()
 """
     assert run_python(code).returncode == 0
+
+
+@pytest.mark.parametrize("accident", [TypeError("ours"), SystemExit(1)])
+def test_what_fails_in_running_a_job_costs_its_attempt_and_neither_job_nor_slot(
+    start_slots: StartSlots, handlers: Handlers, woken: threading.Semaphore, accident: BaseException
+) -> None:
+    slots = start_slots(1)
+    handlers.accident = accident
+    slots.submit([claimed(1)])
+    wait_for(woken, 1)
+    handlers.accident, handlers.is_free = None, True
+    slots.submit([claimed(2)])
+    wait_for(woken, 1)
+    first, second = slots.take_finished()
+    assert isinstance(first.outcome, Errored)
+    assert second.outcome == Succeeded("2")
+
+
+def test_what_takes_its_time_after_a_run_keeps_nobody_from_its_ending(
+    start_slots: StartSlots,
+    handlers: Handlers,
+    woken: threading.Semaphore,
+    marks: Marks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_tidying, may_end = threading.Event(), threading.Event()
+
+    def tidy_up() -> None:
+        is_tidying.set()
+        may_end.wait(PATIENCE)
+
+    monkeypatch.setattr(handlers, "tidy_up", tidy_up)
+    handlers.is_free = True
+    slots = start_slots(1)
+    slots.submit([claimed(1)])
+    assert is_tidying.wait(PATIENCE)
+    assert [ending.job.id for ending in slots.take_finished()] == [1]
+    assert (slots.running(), marks.now) == ([], {0: 0})
+    may_end.set()

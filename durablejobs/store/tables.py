@@ -73,9 +73,23 @@ def _is_name(column: str, usual: str | None = None) -> tuple[CheckConstraint, ..
     )
 
 
-def _is_json(column: str, kind: str, sqlite: str) -> tuple[CheckConstraint, ...]:
-    # The type `json` has refused already what is no JSON.
-    return _check(f"{column}_is_a_json_{kind}", sqlite, f"json_typeof({column}) = '{kind}'")
+def _is_json(column: str, kind: str, usual: str | None = None) -> tuple[CheckConstraint, ...]:
+    # SQLite takes JSON in a blob for JSON.
+    examined = f"typeof({column}) = 'text' AND json_valid({column}) AND json_type({column}) = '{kind}'"
+    return _check(
+        f"{column}_is_a_json_{kind}",
+        f"{usual} OR ({examined})" if usual else examined,
+        f"json_typeof({column}) = '{kind}'",  # the type `json` has refused already what is no JSON
+    )
+
+
+def _is_key(column: str) -> tuple[CheckConstraint, ...]:
+    is_text = f"typeof({column}) = 'text' AND length({column}) BETWEEN 1 AND 500"
+    return _check(
+        f"{column}_is_1_to_500_long",
+        f"{column} IS NULL OR ({is_text})",
+        f"{column} IS NULL OR length({column}) BETWEEN 1 AND 500",
+    )
 
 
 def _is_counter(*columns: str) -> str:
@@ -149,10 +163,12 @@ jobs = Table(
     Column("finished_at", Moment),
     *_is_name("handler"),
     *_is_name("queue", usual="'default'"),
-    *_is_json("args", "array", "json_valid(args) AND json_type(args) = 'array'"),
-    *_is_json("kwargs", "object", "kwargs = '{}' OR (json_valid(kwargs) AND json_type(kwargs) = 'object')"),
-    *_is_json("meta", "object", "meta = '{}' OR (json_valid(meta) AND json_type(meta) = 'object')"),
-    CheckConstraint("result IS NULL OR json_valid(result)", "result_is_json").ddl_if(dialect="sqlite"),
+    *_is_json("args", "array"),
+    *_is_json("kwargs", "object", usual="kwargs = '{}'"),
+    *_is_json("meta", "object", usual="meta = '{}'"),
+    CheckConstraint("result IS NULL OR (typeof(result) = 'text' AND json_valid(result))", "result_is_json").ddl_if(
+        dialect="sqlite"
+    ),
     CheckConstraint(
         f"({_one_of(LIVE)} AND finished_at IS NULL) OR ({_one_of(FINAL)} AND finished_at IS NOT NULL)",
         "status_is_known_and_final_ones_have_finished_at",
@@ -171,11 +187,11 @@ jobs = Table(
         "typeof(crashes) = 'integer' AND crashes BETWEEN 0 AND 1000000",
         "crashes BETWEEN 0 AND 1000000",
     ),
-    CheckConstraint("unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500", "unique_key_is_1_to_500_long"),
+    *_is_key("unique_key"),
     CheckConstraint(
         "unique_while IS NULL OR unique_while = 'live' OR unique_while = 'waiting'", "unique_while_is_live_or_waiting"
     ),
-    CheckConstraint("running_key IS NULL OR length(running_key) BETWEEN 1 AND 500", "running_key_is_1_to_500_long"),
+    *_is_key("running_key"),
     # In PostgreSQL NaN is greater than infinity.
     *_check(
         "timeout_is_positive",
@@ -329,7 +345,7 @@ job_handlers = Table(
     Column("redact", JsonText),
     Column("max_running", Integer),
     Column("running_key", Text),
-    *_is_json("redact", "object", "redact IS NULL OR (json_valid(redact) AND json_type(redact) = 'object')"),
+    *_is_json("redact", "object", usual="redact IS NULL"),
     sqlite_with_rowid=False,
 )
 

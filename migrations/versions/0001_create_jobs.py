@@ -23,25 +23,27 @@ CHECKS = {
     "running_has_a_lease": "status <> 'running' OR lease_expires_at IS NOT NULL",
     "counters_are_not_negative": "attempt BETWEEN 0 AND 2147483647 AND claim_token BETWEEN 0 AND 9223372036854775807",
     "unique_while_is_live_or_waiting": "unique_while IS NULL OR unique_while = 'live' OR unique_while = 'waiting'",
-    "unique_key_is_1_to_500_long": "unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500",
-    "running_key_is_1_to_500_long": "running_key IS NULL OR length(running_key) BETWEEN 1 AND 500",
 }
 CHECKS_IN_SQLITE = {
-    "args_is_a_json_array": "json_valid(args) AND json_type(args) = 'array'",
-    "kwargs_is_a_json_object": "kwargs = '{}' OR (json_valid(kwargs) AND json_type(kwargs) = 'object')",
+    "args_is_a_json_array": "typeof(args) = 'text' AND json_valid(args) AND json_type(args) = 'array'",
+    "kwargs_is_a_json_object": "kwargs = '{}' OR (typeof(kwargs) = 'text' AND json_valid(kwargs) AND json_type(kwargs) = 'object')",
     "created_at_is_utc_text": "length(created_at) = 26 OR (typeof(created_at) = 'text' AND created_at >= '0001' AND datetime(substr(created_at, 1, 19), '+0 seconds') IS substr(created_at || ':' || '00', 1, 19) AND (created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR created_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(created_at) < 20))",
     "handler_is_a_name": "typeof(handler) = 'text' AND length(handler) BETWEEN 1 AND 200 AND handler NOT GLOB '*[^A-Za-z0-9_.:-]*'",
     "queue_is_a_name": "queue = 'default' OR (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 200 AND queue NOT GLOB '*[^A-Za-z0-9_.:-]*')",
-    "meta_is_a_json_object": "meta = '{}' OR (json_valid(meta) AND json_type(meta) = 'object')",
+    "meta_is_a_json_object": "meta = '{}' OR (typeof(meta) = 'text' AND json_valid(meta) AND json_type(meta) = 'object')",
+    "unique_key_is_1_to_500_long": "unique_key IS NULL OR (typeof(unique_key) = 'text' AND length(unique_key) BETWEEN 1 AND 500)",
+    "running_key_is_1_to_500_long": "running_key IS NULL OR (typeof(running_key) = 'text' AND length(running_key) BETWEEN 1 AND 500)",
     "run_at_is_utc_text": "run_at = created_at OR (typeof(run_at) = 'text' AND run_at >= '0001' AND datetime(substr(run_at, 1, 19), '+0 seconds') IS substr(run_at || ':' || '00', 1, 19) AND (run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR run_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(run_at) < 20))",
     "timeout_is_positive": "timeout IS NULL OR (typeof(timeout) = 'real' AND timeout > 0)",
     "max_attempts_is_1_to_1000000": "typeof(max_attempts) = 'integer' AND max_attempts BETWEEN 1 AND 1000000",
     "cancel_requested_at_is_utc_text": "cancel_requested_at IS NULL OR (typeof(cancel_requested_at) = 'text' AND cancel_requested_at >= '0001' AND datetime(substr(cancel_requested_at, 1, 19), '+0 seconds') IS substr(cancel_requested_at || ':' || '00', 1, 19) AND (cancel_requested_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9][0-9][0-9][0-9]' OR cancel_requested_at GLOB '????-??-?? ??:??:??.[0-9][0-9][0-9]' OR length(cancel_requested_at) < 20))",
     "crashes_is_0_to_1000000": "typeof(crashes) = 'integer' AND crashes BETWEEN 0 AND 1000000",
     "priority_is_an_integer": "typeof(priority) = 'integer'",
-    "result_is_json": "result IS NULL OR json_valid(result)",
+    "result_is_json": "result IS NULL OR (typeof(result) = 'text' AND json_valid(result))",
 }
 CHECKS_IN_POSTGRESQL = {
+    "unique_key_is_1_to_500_long": "unique_key IS NULL OR length(unique_key) BETWEEN 1 AND 500",
+    "running_key_is_1_to_500_long": "running_key IS NULL OR length(running_key) BETWEEN 1 AND 500",
     "handler_is_a_name": "handler !~ '[^A-Za-z0-9_.:-]' AND length(handler) BETWEEN 1 AND 200",
     "queue_is_a_name": "queue !~ '[^A-Za-z0-9_.:-]' AND length(queue) BETWEEN 1 AND 200",
     "args_is_a_json_array": "json_typeof(args) = 'array'",
@@ -118,7 +120,7 @@ def create_tables() -> None:
         sa.Column("max_running", sa.Integer(), nullable=True),
         sa.Column("running_key", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "redact IS NULL OR (json_valid(redact) AND json_type(redact) = 'object')"
+            "redact IS NULL OR (typeof(redact) = 'text' AND json_valid(redact) AND json_type(redact) = 'object')"
             if is_sqlite()
             else "json_typeof(redact) = 'object'",
             name=op.f("ck_job_handlers_redact_is_a_json_object"),

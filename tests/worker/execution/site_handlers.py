@@ -73,6 +73,20 @@ def fresh_pid() -> int:
     return os.getpid()
 
 
+def fork_and_come_back(n: int) -> int:
+    """Of the first job: forget to end what it has forked."""
+    note("began")
+    if n == 1 and os.fork() == 0:
+        raise RuntimeError("in the forked process")
+    if n == 1:
+        os.wait()
+    return n
+
+
+jobs.handler("thread_fork")(fork_and_come_back)
+jobs.handler("process_fork", mode="process")(fork_and_come_back)
+
+
 waiting = 0
 
 

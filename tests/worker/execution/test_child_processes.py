@@ -54,6 +54,15 @@ def test_a_child_that_somebody_kills_as_the_kernel_does_without_memory_costs_a_c
     assert worker.poll() is None
 
 
+@pytest.mark.parametrize("lane", ["thread", "process"])
+def test_what_a_handler_forks_and_forgets_to_end_runs_no_jobs_and_ends_none(site: Site, lane: str) -> None:
+    ids = [site.enqueue(f"{lane}_fork", n) for n in range(1, 20)]
+    site.run("--concurrency", 1, "--process-concurrency", 1)
+    assert [site.job(job_id).result for job_id in ids] == list(range(1, 20))
+    assert sorted(call["job"] for call in site.calls()) == ids
+    assert "came back from the handler, and is ended" in site.log
+
+
 def test_a_handler_that_runs_out_of_memory_fails_its_attempt(site: Site) -> None:
     job_id = site.enqueue("eat_memory")
     site.run()
