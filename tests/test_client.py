@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 import sys
 import threading
@@ -11,6 +12,7 @@ from contextlib import closing
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from durablejobs import (
     IllegalActError,
     JobCancelledError,
     JobFailedError,
+    JobFilter,
     JobNotFoundError,
     Status,
     UnknownHandlerError,
@@ -725,3 +728,61 @@ def test_options_can_be_made_beforehand(timed_jobs: DurableJobs, clock: ManualCl
     options = EnqueueOptions(queue="bulk", delay=5)
     assert timed_jobs.client(options).enqueue("mail").queue == "bulk"
     assert options.due(clock.now()) == START + timedelta(seconds=5)
+
+
+class Urgency(IntEnum):
+    HIGH = 5
+
+
+def test_a_number_of_an_enum_is_a_number(timed_jobs: DurableJobs, clock: ManualClock) -> None:
+    urgent = timed_jobs.using(priority=Urgency.HIGH, max_attempts=Urgency.HIGH)
+    assert urgent.insert_all([urgent.new_job("mail", [], {}, clock.now_text()) for _ in range(3)]).count == 3
+    assert {(job.priority, job.max_attempts) for job in timed_jobs.list_jobs()} == {(5, 5)}
+
+
+@pytest.mark.sqlite
+def test_a_connection_to_another_file_is_refused(timed_jobs: DurableJobs, tmp_path: Path) -> None:
+    """The job would be in another queue, or nowhere."""
+    timed_jobs.open()
+    with closing(DurableJobs(tmp_path / "other.db")) as other:
+        other.open()
+    for name, where in ((str(tmp_path / "other.db"), "other.db"), (":memory:", "a database in memory")):
+        with closing(sqlite3.connect(name)) as connection:
+            for enqueue in (
+                lambda given: timed_jobs.using(connection=given).enqueue("mail"),
+                lambda given: timed_jobs.using(connection=given).enqueue_many("mail", [(1,)]),
+            ):
+                with pytest.raises(ConfigurationError, match=rf"^connection: is to .*{where}, not to .*jobs\.db"):
+                    enqueue(connection)
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "jobs.db")
+    with closing(sqlite3.connect(link)) as connection, connection:
+        timed_jobs.using(connection=connection).enqueue("mail")
+    assert len(timed_jobs.list_jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (lambda jobs: jobs.list_jobs(JobFilter(("nope",))), "statuses: must be some of scheduled, pending"),
+        (lambda jobs: jobs.list_jobs(JobFilter(queue=5)), "queue: must be a name, not 5"),
+        (lambda jobs: jobs.list_jobs(JobFilter(handler="a\0b")), "handler: must be a name, not"),
+        (lambda jobs: jobs.statistics(math.nan), "minutes: must be a number from 0.1 to 100000, not nan"),
+        (lambda jobs: jobs.statistics(-1), "minutes: must be a number"),
+        (lambda jobs: jobs.pause("mail", reason="a\0b"), "reason: must be a text without NUL"),
+        (lambda jobs: jobs.pause("mail", reason="\ud800"), "reason: must be a text without NUL"),
+        (lambda jobs: jobs.quiet_worker("a\0b"), "worker: must be a text without NUL"),
+    ],
+)
+def test_odd_questions_get_one_sentence(timed_jobs: DurableJobs, ask: Any, answer: str) -> None:
+    timed_jobs.migrate()
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(answer)}"):
+        ask(timed_jobs)
+
+
+def test_a_filter_takes_statuses_by_name_and_each_once(timed_jobs: DurableJobs) -> None:
+    timed_jobs.migrate()
+    for _ in range(3):
+        timed_jobs.enqueue("mail")
+    for statuses in (("pending",), [Status.PENDING, "pending"]):
+        assert len(timed_jobs.list_jobs(JobFilter(statuses), limit=2)) == 2

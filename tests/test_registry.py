@@ -230,3 +230,15 @@ def test_all_ways_to_decorate_register(jobs: DurableJobs) -> None:
     jobs.handler("second")(greet)
     jobs.handler("third", queue="mail", priority=5, max_attempts=3, backoff=Backoff(base=1))(greet)
     assert jobs.handler_names == ["greet", "second", "third", "unnamed"]
+
+
+@pytest.mark.parametrize("name", ["secrets", "options"])
+def test_what_collects_any_number_of_arguments_cannot_be_redacted(jobs: DurableJobs, name: str) -> None:
+    """One of them would be hidden, or none."""
+
+    def login(user: str, *secrets: str, **options: str) -> None:
+        pass
+
+    with pytest.raises(RegistrationError, match=f"is to redact {name}, which collects any number of arguments"):
+        jobs.handler(redact=[name])(login)
+    jobs.handler(redact=["user", "password"])(login)

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from durablejobs import ConfigurationError, DuplicateJobError, DurableJobs, EnqueueOptions, Status
-from durablejobs.outcomes import Succeeded
-from durablejobs.store import unique
+from durablejobs.outcomes import Errored, Failure, Succeeded
+from durablejobs.store import Store, unique
 from durablejobs.store.tables import KEY_IS_HELD
 
 from .clocks import START, ManualClock
@@ -206,6 +206,31 @@ def test_retrying_by_hand_what_was_unique_while_it_waited(jobs: DurableJobs, cla
     assert jobs.retry(first.id).status is Status.PENDING
 
 
+def test_retrying_by_hand_finds_a_key_free_whose_time_is_over(
+    jobs: DurableJobs, clock: ManualClock, claim: Claim, settle: Settle
+) -> None:
+    first = keyed(jobs).enqueue("mail")
+    jobs.cancel(first.id)
+    keyed(jobs, unique_for=60).enqueue("mail")
+    settle(claim()[0], Succeeded())
+    with pytest.raises(DuplicateJobError):
+        jobs.retry(first.id)
+    clock.advance(61)
+    assert jobs.retry(first.id).status is Status.PENDING
+
+
+def test_a_replaced_job_has_an_attempt_left(jobs: DurableJobs, claim: Claim, settle: Settle, store: Store) -> None:
+    """Else it would break the rule that no job spends more than it may, and `doctor` would report us."""
+    first = keyed(jobs, max_attempts=5).enqueue("mail")
+    for _ in range(3):
+        settle(claim()[0], Errored(Failure("exception", "no"), 0.0))
+    assert keyed(jobs, on_conflict="replace", max_attempts=1, delay=60).enqueue("mail").id == first.id
+    job = first.refresh()
+    assert (job.attempt, job.max_attempts) == (3, 4)
+    assert keyed(jobs, on_conflict="replace", max_attempts=9, delay=60).enqueue("mail").max_attempts == 9
+    assert [rule.promise for rule in store.checks.rules() if rule.broken] == []
+
+
 # What is refused
 
 
@@ -267,6 +292,22 @@ def test_every_rule_works_in_the_users_transaction(jobs: DurableJobs, connection
     assert jobs.list_jobs() == []
     connection.commit()
     assert [job.args for job in jobs.list_jobs()] == [[4]]
+
+
+def test_rows_that_are_stored_together_know_of_no_rule(jobs: DurableJobs, clock: ManualClock) -> None:
+    """It would be lost without a word."""
+    with pytest.raises(ConfigurationError, match=r"rows that are stored together knows no rule; enqueue singly"):
+        keyed(jobs, unique_for=60).new_job("mail", [], {}, clock.now_text())
+
+
+def test_rows_find_expired_keys_free_in_the_users_transaction_too(
+    jobs: DurableJobs, connection: Any, clock: ManualClock, claim: Claim, settle: Settle
+) -> None:
+    keyed(jobs, unique_for=60).enqueue("mail")
+    settle(claim()[0], Succeeded())
+    clock.advance(61)
+    row = keyed(jobs).new_job("mail", [], {}, clock.now_text())
+    assert jobs.using(connection=connection).insert_all([row]).count == 1
 
 
 def test_sql_inserts_unique_jobs_by_the_same_index(jobs: DurableJobs, sql: Sql) -> None:

@@ -229,6 +229,24 @@ def test_exactly_one_batch_is_one_transaction(store: Store, clock: ManualClock) 
     assert act_on_all(store, "cancel", JobFilter()) == [BATCH]
 
 
+def test_what_has_become_of_a_job_since_it_was_found_counts(
+    store: Store, clock: ManualClock, job_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`delete --status failed` deletes no job that somebody has retried meanwhile."""
+    job_id = job_in(Status.FAILED)
+    look = store.acts._matching
+
+    def look_and_be_overtaken(act: str, wanted: JobFilter, after: int) -> list[int]:
+        found = look(act, wanted, after)
+        if found:
+            store.acts.retry(job_id)
+        return found
+
+    monkeypatch.setattr(store.acts, "_matching", look_and_be_overtaken)
+    assert act_on_all(store, "delete", JobFilter(statuses=(Status.FAILED,))) == [0]
+    assert store.reads.get(job_id) is not None
+
+
 @pytest.mark.parametrize(
     ("act", "expected"),
     [

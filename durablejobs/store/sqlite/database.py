@@ -182,12 +182,14 @@ class SqliteDatabase:
 
     def run_in(self, given: Any) -> Run:
         """Return what runs statements on a `sqlite3.Connection`, a SQLAlchemy `Connection` or `Session`."""
+        inserts.refuse_other_file(given, self.path)
         return inserts.run_for_user(given)
 
     def insert_jobs_in(self, given: Any, new_jobs: Iterable[NewJob]) -> int:
         """Insert many jobs on such a connection."""
         from . import bulk
 
+        inserts.refuse_other_file(given, self.path)
         with self.translated_errors():
             return bulk.insert_jobs_in(given, new_jobs)
 

@@ -6,11 +6,13 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.sqlite import insert
 
+from ...errors import ConfigurationError
 from ...jobs import NewJob
 from ..hot import DriverCursor, HotStatement, Run
 from ..inserts import users_connection
@@ -55,6 +57,16 @@ def for_rows(statement: HotStatement, count: int) -> str:
     """Return an INSERT of one row as an INSERT of many."""
     one_row = f"({', '.join('?' * len(NewJob._fields))})"
     return statement.sql.replace(one_row, ", ".join([one_row] * count))
+
+
+def refuse_other_file(given: Any, path: Path) -> None:
+    """Raise `ConfigurationError` unless the user's connection is to this file: the job would be in another queue."""
+    rows = execute_for_user(given)("PRAGMA database_list", ())
+    files = [row[2] for row in rows if row[2]]
+    if any(Path(file) == path or (Path(file).exists() and path.samefile(file)) for file in files):
+        return
+    where = files[0] if files else "a database in memory"
+    raise ConfigurationError("connection", f"is to {where}, not to {path}; enqueue by a connection to the same file")
 
 
 def run_for_user(given: Any) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -14,6 +15,9 @@ from durablejobs.errors import CommitUnknownError
 from durablejobs.store import Store
 from durablejobs.store.hot import HotStatement
 from durablejobs.store.tables import jobs as table
+
+from ...clocks import ManualClock
+from ...conftest import new_job
 
 RAISED = HotStatement(update(table).values(priority=table.c.priority + literal_column("1")).returning(table.c.priority))
 IMPOSSIBLE = HotStatement(update(table).values(attempt=literal_column("-1")).returning(table.c.id))
@@ -56,3 +60,27 @@ def test_behind_a_pooler_it_is_an_ordinary_transaction(store: Store, monkeypatch
     connections = store.database._connections  # type: ignore[attr-defined]
     monkeypatch.setattr(connections, "has_own_sessions", False)
     assert [raised(store) for _ in range(3)] == [1, 2, 3]
+
+
+def test_groups_that_share_keys_in_another_order_do_not_wait_for_each_other(
+    store: Store, clock: ManualClock, postgres_url: str
+) -> None:
+    """Each has locked what the other wants next, and one of them would lose all its enqueues."""
+    rows = [new_job(clock, unique_key=f"k{number}") for number in range(100)]
+    results: dict[bool, list[object]] = {}
+    together = threading.Barrier(2)
+
+    def store_group(is_reversed: bool) -> None:
+        with closing(DurableJobs(postgres_url)) as own:
+            own.open()
+            together.wait()
+            group = rows[::-1] if is_reversed else rows
+            results[is_reversed] = list(own._store.new_jobs._inserts.store_together(group))
+
+    threads = [threading.Thread(target=store_group, args=[which]) for which in (False, True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    by_key = {row.unique_key: result[0] for row, result in zip(rows, results[False], strict=True)}
+    assert [by_key[row.unique_key] for row in rows[::-1]] == [result[0] for result in results[True]]
