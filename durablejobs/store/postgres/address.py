@@ -31,6 +31,9 @@ _PATIENCE: Final[dict[str, Any]] = {
     "tcp_user_timeout": 20_000,
     "application_name": "durablejobs",
 }
+# Arguments and results hold any character. As parameters of the connection they win over the environment, `options`,
+# and what the database or the role has by default.
+_ALWAYS: Final[dict[str, Any]] = {"client_encoding": "UTF8"}
 
 
 class Address(NamedTuple):
@@ -57,7 +60,7 @@ def address_of(target: str, config: DatabaseConfig) -> Address:
     _, parameters = dialect.create_connect_args(  # type: ignore[no-untyped-call]
         url.difference_update_query(["schema", "listen"])
     )
-    parameters = _PATIENCE | parameters
+    parameters = _PATIENCE | parameters | _ALWAYS
     _check_options(parameters)
     return Address(parameters, schema, listens, _shown(url, schema))
 

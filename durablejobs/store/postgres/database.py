@@ -152,7 +152,7 @@ class PostgresDatabase:
     def lend(self) -> LentTransaction:
         """Return a transaction of a connection that is lent to a handler. Raises what `write` raises."""
         return LentTransaction(
-            self._connections.begin_writing, self.location, self.config.busy_timeout, self._connections.set_up
+            self._connections.begin_writing, self.location, self.config.busy_timeout, self._connections.clean
         )
 
     def refuse_write_inside_write(self) -> None:

@@ -39,6 +39,14 @@ _DURABLE: Final = {
 _HOT: Final = {"plan_cache_mode": "'force_generic_plan'", "enable_seqscan": "'off'"}
 # What the user may have chosen holds again in transactions that run other statements too: NULL is the default.
 _COOL: Final = dict.fromkeys(_HOT, "NULL")
+# Another program may have left its own in a session that a pooler shares out.
+_READABLE: Final = {"client_encoding": "'UTF8'"}
+
+RESET: Final = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
+    "DISCARD TEMP"
+)
+"""What DISCARD ALL does to a session, but for the prepared statements, of which the driver knows that they are."""
 
 
 def _set(settings: Mapping[str, str], is_local: bool) -> str:
@@ -80,9 +88,10 @@ def beginnings(busy_timeout: float, has_own_session: bool) -> Beginnings:
             _begin(writing, _COOL | _TIMEOUTS),
             _begin(writing, _TIMEOUTS),
         )
-    in_each_that_writes = _USUAL | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
+    in_each = _READABLE | _USUAL
+    in_each_that_writes = in_each | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
     return Beginnings(
-        _begin(reading, _USUAL), _begin(writing, in_each_that_writes), _begin(writing, in_each_that_writes | _HOT)
+        _begin(reading, in_each), _begin(writing, in_each_that_writes), _begin(writing, in_each_that_writes | _HOT)
     )
 
 
@@ -155,17 +164,17 @@ class WriteTransaction(Transaction):
 class LentTransaction(WriteTransaction):
     """A transaction whose connection is lent to a handler."""
 
-    __slots__ = ("_set_up", "_tell")
+    __slots__ = ("_clean", "_tell")
 
     def __init__(
         self,
         begin: Callable[[], Connection],
         location: str,
         busy_timeout: float,
-        set_up: Callable[[DriverConnection], None],
+        clean: Callable[[DriverConnection], None],
     ) -> None:
         super().__init__(begin, location, busy_timeout)
-        self._set_up = set_up
+        self._clean = clean
 
     def __enter__(self) -> Connection:
         connection = super().__enter__()
@@ -178,7 +187,7 @@ class LentTransaction(WriteTransaction):
         # The handler may have set in the session whatever it liked.
         try:
             if not self._connection.invalidated:
-                self._set_up(self._driver)
+                self._clean(self._driver)
         except psycopg.Error:
             self._connection.invalidate()
         super()._release()
