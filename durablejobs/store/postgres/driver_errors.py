@@ -19,12 +19,10 @@ from ...errors import (
 )
 from ..freezing import MARK
 
-_BUSY: Final = frozenset(
-    {
-        "55P03",  # lock_not_available: our lock_timeout
-        "57014",  # query_canceled: our statement_timeout
-    }
-)
+_LOCKED: Final = "55P03"
+"""lock_not_available: our lock_timeout."""
+_CANCELED: Final = "57014"
+"""query_canceled: a statement_timeout, ours or the server's own, or somebody who has ended the statement."""
 _YIELDED: Final = frozenset(
     {
         "40001",  # serialization_failure
@@ -65,8 +63,10 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
     if cause is None:
         return None
     code = cause.sqlstate or _code_of_refusal(cause)
-    if code in _BUSY:
+    if code == _LOCKED:
         return DatabaseBusyError(location, busy_timeout)
+    if code == _CANCELED:
+        return DatabaseBusyError(location, busy_timeout, f"the server says: {first_line(cause)}")
     if code in _YIELDED:
         return DatabaseBusyError(location, busy_timeout, f"another writer was preferred ({first_line(cause)})")
     if code == "23001" and first_line(cause).startswith(MARK):  # restrict_violation
