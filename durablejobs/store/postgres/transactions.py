@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
-from ...errors import CommitUnknownError, DatabaseUnusableError
+from ...errors import CommitUnknownError, DatabaseUnreachableError, DatabaseUnusableError
 from ..hot import driver_of
 from ..transaction import Transaction
 from .connecting import DriverConnection
@@ -149,14 +149,17 @@ class WriteTransaction(Transaction):
             self._connection.rollback()
         except (DBAPIError, psycopg.Error):
             self._connection.invalidate()
-        if self._driver.closed:
-            self._connection.invalidate()
 
     def _release(self) -> None:
+        if self._driver.closed:  # the pool would try to roll it back, and log a traceback
+            self._connection.invalidate()
         self._connection.close()
 
     def _raise_translated(self, error: BaseException) -> None:
         translated = translate(error, self._location, self._busy_timeout)
+        if translated is None and isinstance(error, PendingRollbackError) and self._driver.closed:
+            # A statement before had noticed it, and its error was passed over.
+            translated = DatabaseUnreachableError(self._location, "the connection was lost")
         if translated is not None:
             raise translated from error
 
@@ -180,7 +183,12 @@ class LentTransaction(WriteTransaction):
         connection = super().__enter__()
         # The handler may take its time, and long statements are its own business. A handler that hangs keeps locks
         # only on its own rows and on what it has written; of a machine that is gone the server lets go by itself.
-        self._driver.execute(_AS_LONG_AS_IT_LIKES)
+        try:
+            self._driver.execute(_AS_LONG_AS_IT_LIKES)
+        except BaseException as error:
+            self.roll_back()
+            self._raise_translated(error)
+            raise
         return connection
 
     def _release(self) -> None:
@@ -201,5 +209,7 @@ class LentTransaction(WriteTransaction):
 
     def allow_end(self) -> None:
         """Take the connection back; tell if the transaction was ended by the driver's own connection meanwhile."""
+        if self._driver.closed:  # by the server, or the handler: the next statement says what has become of it
+            return
         if self._driver.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             self._tell("an end by the driver's own connection")
