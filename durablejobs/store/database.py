@@ -100,6 +100,10 @@ class Database(Protocol):
         """Raise `DatabaseReplacedError` when this is not the database any more that was opened."""
         ...
 
+    def identity(self) -> tuple[str | int, ...]:
+        """Return what is the same by whichever name these tables are reached, and differs from all others."""
+        ...
+
     def read(self) -> AbstractContextManager[Connection]:
         """Yield a connection on one consistent snapshot."""
         ...

@@ -38,6 +38,12 @@ from .server_clock import ServerClock
 from .server_state import server_state
 from .transactions import LentTransaction, WriteTransaction
 
+# The microsecond of a server's start is its own; its identifier it shares with its clones, and may keep to itself.
+_IDENTITY: Final = """
+    SELECT extract(epoch FROM pg_postmaster_start_time())::text, current_setting('port'), oid::text
+    FROM pg_database WHERE datname = current_database()
+"""
+
 OLDEST_SERVER: Final = 140000
 """PostgreSQL 14."""
 
@@ -70,6 +76,11 @@ class PostgresDatabase:
                 raise DatabaseUnusableError(
                     self.location, f"its encoding is {info.parameter_status('server_encoding')}; jobs need UTF8"
                 )
+
+    def identity(self) -> tuple[str | int, ...]:
+        """Return what the server says of itself and of this database, whatever it is called, and our schema."""
+        with self.read() as connection:
+            return (*driver_of(connection).execute(_IDENTITY).fetchone(), self.schema)
 
     def check_identity(self) -> None:
         """A server cannot be replaced unnoticed: its connections end."""

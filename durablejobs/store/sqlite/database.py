@@ -127,6 +127,10 @@ class SqliteDatabase:
             return self._identity
         return found.st_dev, found.st_ino
 
+    def identity(self) -> tuple[str | int, ...]:
+        """Return the file's device and inode; its path while there is none."""
+        return self._identity_on_disk() or (self.location,)
+
     def check_identity(self) -> None:
         """Raise `DatabaseReplacedError` when the path no longer leads to the file that was opened.
 
