@@ -196,8 +196,8 @@ class Database(Protocol):
         """Return what the server says of itself; None where there is none."""
         ...
 
-    def integrity_problems(self) -> list[str]:
-        """Return what the database's own check of itself finds; empty: nothing."""
+    def integrity_problems(self) -> list[str] | None:
+        """Return what the database's own check of itself finds; empty: nothing. None: there was no such check."""
         ...
 
     def close(self) -> None:
