@@ -164,6 +164,10 @@ class Database(Protocol):
         """Yield a connection in one transaction that may change tables."""
         ...
 
+    def in_the_way(self, error: Exception) -> str | None:
+        """Return what stood where a migration was to create something, in one line; None: it failed otherwise."""
+        ...
+
     def translated_errors(self) -> AbstractContextManager[None]:
         """Raise the driver's errors as ours, in one sentence each."""
         ...

@@ -31,7 +31,7 @@ from . import inserts
 from .address import address_of
 from .connections import Connections
 from .counts import fold
-from .driver_errors import translate
+from .driver_errors import in_the_way, translate
 from .listening import Asking, Listener
 from .seats import seats_of, use_seats
 from .server_clock import ServerClock
@@ -181,6 +181,10 @@ class PostgresDatabase:
                 driver.execute(f'CREATE SCHEMA "{self.schema}"')
             driver.execute(f'SET LOCAL search_path TO "{self.schema}"')
             yield connection
+
+    def in_the_way(self, error: Exception) -> str | None:
+        """Return what stood where a migration was to create something; None: it failed otherwise."""
+        return in_the_way(error)
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:

@@ -41,6 +41,14 @@ _UNREACHABLE: Final = frozenset(
         "0A000",  # feature_not_supported: so a standby answers when a transaction that writes is begun
     }
 )
+_TAKEN: Final = frozenset(
+    {
+        "42701",  # duplicate_column
+        "42P07",  # duplicate_table: a view, an index or a sequence, too
+        "42710",  # duplicate_object: a type or a trigger
+        "42723",  # duplicate_function
+    }
+)
 _UNUSABLE: Final = {
     "28": "the server refuses this user or password",
     "3D": "there is no such database on this server; create it, then run `durablejobs migrate`",
@@ -91,6 +99,12 @@ def _code_of_refusal(cause: psycopg.Error) -> str | None:
     if found is None:
         return None
     return "3D000" if found["database"] else "28000"
+
+
+def in_the_way(error: Exception) -> str | None:
+    """Return what the server says is there already; None when the error says nothing like it."""
+    cause = postgres_error(error)
+    return first_line(cause) if cause is not None and cause.sqlstate in _TAKEN else None
 
 
 def postgres_error(error: BaseException) -> psycopg.Error | None:

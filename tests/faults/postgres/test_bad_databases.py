@@ -131,6 +131,37 @@ def test_what_is_no_queue_of_ours_stays_as_it_is(
             connection.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
+IN_THE_WAY = {
+    "job_logs": "CREATE TABLE {schema}.job_logs(id integer)",
+    "job_errors": "CREATE TABLE {schema}.job_errors(id integer)",
+    "jobs": "CREATE VIEW {schema}.jobs AS SELECT 1 AS id",
+    "jobs_overview": "CREATE VIEW {schema}.jobs_overview AS SELECT 1 AS id",
+    "job_queues": "CREATE TYPE {schema}.job_queues AS ENUM ('a')",
+    "job_counts": "CREATE SEQUENCE {schema}.job_counts",
+    "jobs_were_inserted": "CREATE FUNCTION {schema}.jobs_were_inserted() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_what_has_a_name_of_ours_is_named_by_a_migration_and_not_touched(
+    ask: Ask, address: URL, postgres_url: str, name: str
+) -> None:
+    schema = f"others_{os.getpid()}"
+    objects = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace ORDER BY 1"
+    with postgres.admin(postgres_url) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        try:
+            connection.execute(IN_THE_WAY[name].format(schema=schema))
+            before = connection.execute(objects, (schema,)).fetchall()
+            answer, out, err = ask("migrate", "--db", other(address, query={"schema": schema}))
+            assert (answer, out, err.count("\n")) == (5, "", 1), err
+            assert f'"{name}"' in err
+            assert err.endswith("; give the queue a file or a schema of its own\n")
+            assert connection.execute(objects, (schema,)).fetchall() == before
+        finally:
+            connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
 @pytest.mark.parametrize("schema", ["order", "user", "select"])
 def test_a_schema_may_have_the_name_of_a_word_of_sql(ask: Ask, address: URL, postgres_url: str, schema: str) -> None:
     url = other(address, query={"schema": schema})
