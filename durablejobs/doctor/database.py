@@ -7,7 +7,7 @@ from typing import Final
 
 from ..store import Store
 from ..store.schema import SchemaState, way_out
-from .findings import Finding, ok, wrong
+from .findings import Finding, advice, ok, wrong
 
 _MOST_SHOWN: Final = 10
 
@@ -46,19 +46,28 @@ def check_schema(store: Store) -> Finding:
     return wrong("schema", way_out(report, store.location), "No job can be enqueued or run here.", "As it says.")
 
 
-def check_deep(store: Store) -> Iterator[Finding]:
-    """Read every page and every row; takes long for a large file."""
-    problems = store.checks.integrity_problems()
+def _integrity(problems: list[str] | None) -> Finding:
+    if problems is None:
+        return advice(
+            "integrity",
+            "the server's own pages and indexes were not checked",
+            "A disk or its memory can damage them unnoticed; only the rows were read here, as the server gives them.",
+            "Let the server's administrator run pg_amcheck now and then, and keep data checksums on.",
+        )
     if problems:
         more = f" … and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
-        yield wrong(
+        return wrong(
             "integrity",
             "; ".join(problems[:_MOST_SHOWN]) + more,
             "The file is damaged, or rows were forced past its checks.",
             "Stop everything, keep the files, restore a backup. `sqlite3 FILE .recover` gets back what is readable.",
         )
-    else:
-        yield ok("integrity", "SQLite's check of all pages, indexes, rows and references finds nothing")
+    return ok("integrity", "SQLite's check of all pages, indexes, rows and references finds nothing")
+
+
+def check_deep(store: Store) -> Iterator[Finding]:
+    """Read every page of a file, and every row; takes long for a large one."""
+    yield _integrity(store.checks.integrity_problems())
     broken = [each for each in store.checks.rules() if each.broken]
     for each in broken:
         yield wrong(

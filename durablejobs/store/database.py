@@ -100,6 +100,10 @@ class Database(Protocol):
         """Raise `DatabaseReplacedError` when this is not the database any more that was opened."""
         ...
 
+    def identity(self) -> tuple[str | int, ...]:
+        """Return what is the same by whichever name these tables are reached, and differs from all others."""
+        ...
+
     def read(self) -> AbstractContextManager[Connection]:
         """Yield a connection on one consistent snapshot."""
         ...
@@ -160,6 +164,10 @@ class Database(Protocol):
         """Yield a connection in one transaction that may change tables."""
         ...
 
+    def in_the_way(self, error: Exception) -> str | None:
+        """Return what stood where a migration was to create something, in one line; None: it failed otherwise."""
+        ...
+
     def translated_errors(self) -> AbstractContextManager[None]:
         """Raise the driver's errors as ours, in one sentence each."""
         ...
@@ -192,8 +200,8 @@ class Database(Protocol):
         """Return what the server says of itself; None where there is none."""
         ...
 
-    def integrity_problems(self) -> list[str]:
-        """Return what the database's own check of itself finds; empty: nothing."""
+    def integrity_problems(self) -> list[str] | None:
+        """Return what the database's own check of itself finds; empty: nothing. None: there was no such check."""
         ...
 
     def close(self) -> None:

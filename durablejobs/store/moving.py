@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Table
@@ -35,7 +34,7 @@ class QueueMove:
     def __init__(self, source: Store, target: Store) -> None:
         self._source = source
         self._target = target
-        if source.location == target.location or _is_one_file(source, target):
+        if source.location == target.location or _is_one_database(source, target):
             raise MoveError(target.location, "is the source itself; name another database")
 
     def begin(self, drain: bool) -> bool:
@@ -213,10 +212,9 @@ def _is_of(move: Move | None, direction: str, other: Store) -> bool:
     return move is not None and (move.direction, move.other) == (direction, other.location)
 
 
-def _is_one_file(source: Store, target: Store) -> bool:
-    """Whether two names, one of them a link say, are of one file."""
-    paths = source.database.path, target.database.path
-    return None not in paths and Path(str(paths[0])).samefile(str(paths[1]))
+def _is_one_database(source: Store, target: Store) -> bool:
+    """Whether two names, one of them a link or another address of the server say, are of one database."""
+    return source.database.identity() == target.database.identity()
 
 
 def reopen(store: Store) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import Column, Connection, MetaData, Table, Text, select
+from sqlalchemy.exc import DBAPIError
 
 from ..errors import SchemaError
 from .database import Database
@@ -25,6 +26,9 @@ HEAD: Final = "0001"
 
 KNOWN: Final = frozenset({HEAD})
 """The revisions that this version can upgrade from, and HEAD."""
+
+
+_ELSEWHERE: Final = "give the queue a file or a schema of its own"
 
 
 class SchemaState(Enum):
@@ -95,7 +99,8 @@ def ensure_schema(database: Database, create: bool) -> bool:
 def upgrade(database: Database) -> bool:
     """Bring the schema up to date, in one transaction; return whether there was anything to do.
 
-    Also adds the queue to another application's file. Raises `SchemaError` for a newer schema or a foreign table.
+    Also adds the queue to another application's file. Raises `SchemaError` for a newer schema, or where something of
+    another program has a name of ours.
     """
     from alembic import command
 
@@ -108,7 +113,16 @@ def upgrade(database: Database) -> bool:
         config = _alembic_config()
         config.attributes["connection"] = connection
         config.attributes["schema"] = database.schema
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except DBAPIError as error:
+            found = database.in_the_way(error)
+            if found is None:
+                raise
+            raise SchemaError(
+                database.location,
+                f"has something that is not durablejobs' own where the queue's belongs ({found}); {_ELSEWHERE}",
+            ) from error
         return True
 
 
@@ -148,7 +162,7 @@ def way_out(report: SchemaReport, location: str) -> str:
         case SchemaState.MISSING:
             return f"is a database without a job queue; `durablejobs migrate --db {location}` adds it"
         case SchemaState.FOREIGN:
-            return "has a table `jobs` that is not durablejobs' own; give the queue a file or a schema of its own"
+            return f"has a table `jobs` that is not durablejobs' own; {_ELSEWHERE}"
         case SchemaState.OLDER:
             return (
                 f"has the older schema {report.revision}, this version needs {HEAD}; stop the workers, "

@@ -403,7 +403,7 @@ def create_triggers_and_view_in_postgresql(schema: str) -> None:
     )
     # One function for each kind of statement, because each has other transition tables. A condition stands before
     # each INSERT: who may only insert jobs needs no right to write counts.
-    count = f"""INSERT INTO {schema}.job_counts AS counted (queue, status, part, number)
+    count = f"""INSERT INTO "{schema}".job_counts AS counted (queue, status, part, number)
                 SELECT queue, status, pg_current_xact_id()::text::bigint, sum(number) FROM (
                     {{changes}}
                 ) AS changes GROUP BY queue, status HAVING sum(number) <> 0

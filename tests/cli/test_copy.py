@@ -264,6 +264,28 @@ def test_a_queue_does_not_move_to_itself(run: Run, source: DurableJobs, tmp_path
     assert run("enqueue", "mail", "n:=1", "--db", "old.db").returncode == 0
 
 
+def test_an_empty_queue_does_not_move_to_itself_by_another_spelling_of_its_url(run: Run, postgres_url: str) -> None:
+    host = str(make_url(postgres_url).query.get("host", ""))
+    for changes in ({"schema": "public"}, {"host": f"{host}/."} if host else {"application_name": "other"}):
+        other = make_url(postgres_url).update_query_dict(changes).render_as_string(hide_password=False)
+        refused = run("copy", postgres_url, other)
+        assert (refused.returncode, refused.stderr.count("\n")) == (5, 1), refused.stderr
+        assert "the source itself" in refused.stderr
+    assert run("enqueue", "mail", "n:=1", "--db", postgres_url).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_queue_moves_to_another_schema_of_its_database(run: Run, postgres_url: str) -> None:
+    other = make_url(postgres_url).update_query_dict({"schema": "order"}).render_as_string(hide_password=False)
+    try:
+        assert run("enqueue", "mail", "n:=1", "--db", postgres_url).returncode == 0
+        assert run("copy", postgres_url, other).returncode == 0
+        assert run("worker", "--burst", "--app", "handlers", "--db", other).returncode == 0
+    finally:
+        with postgres.admin(postgres_url) as connection:
+            connection.execute('DROP SCHEMA IF EXISTS "order" CASCADE')
+
+
 @in_all_directions_if_slow
 def test_the_same_command_once_more_changes_nothing(run: Run, source: DurableJobs, sides: Sides) -> None:
     """Jobs that have run on the new side and are deleted there must not come again, nor rules that are gone."""

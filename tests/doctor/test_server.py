@@ -114,3 +114,15 @@ def test_the_command_says_it_too_of_a_server_for_tests(postgres_url: str) -> Non
     assert found["schema"]["level"] == "ok"
     assert "no living worker serves" in found["queues"]["what"]
     assert found["orphans"]["level"] == "ok"
+
+
+def test_looking_deep_does_not_pretend_to_have_checked_the_servers_pages(postgres_url: str) -> None:
+    with closing(DurableJobs(postgres_url)) as jobs:
+        finding = only(each for each in jobs.examine(deep=True) if each.check == "integrity")
+        assert (finding.level, "were not checked" in finding.what) == (Level.ADVICE, True)
+        assert "pg_amcheck" in finding.remedy
+    command = [sys.executable, "-m", "durablejobs", "verify", "--db", postgres_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "all promises are kept" in done.stderr
+    assert "pages and indexes were not checked; pg_amcheck does that" in done.stderr
+    assert "SQLite" not in done.stdout + done.stderr

@@ -74,7 +74,7 @@ def count_stored(database: str, place: Path) -> CountStored:
     def count() -> int:
         with closing(Store(database)) as store:
             store.open()
-            assert store.checks.integrity_problems() == []
+            assert not store.checks.integrity_problems()
             assert [f"{each.promise}: {each.text}" for each in store.checks.rules() if each.broken] == []
             return store.checks.count_rows()["jobs"]
 

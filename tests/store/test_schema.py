@@ -168,7 +168,7 @@ def test_a_migration_leaves_nothing_behind_when_it_fails(
     sql("CREATE TABLE orders(id)")
     sql("CREATE INDEX ix_job_errors_job_id ON orders(id)")
     before = definitions(database_path)
-    with pytest.raises(Exception, match="ix_job_errors_job_id already exists"):
+    with pytest.raises(SchemaError, match="ix_job_errors_job_id already exists"):
         open_store(database_path).migrate()
     assert definitions(database_path) == before
     assert sql("SELECT name FROM sqlite_master WHERE name = ?", VERSION_TABLE) == []
@@ -185,6 +185,33 @@ def test_a_table_jobs_of_another_program_is_not_touched(
         ):
             act()
     assert list(definitions(database_path)) == [("table", "jobs")]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE job_logs(id)",
+        "CREATE TABLE job_errors(id)",
+        "CREATE VIEW jobs AS SELECT id FROM orders",
+        "CREATE VIEW jobs_overview AS SELECT id FROM orders",
+        "CREATE TABLE ix_jobs_pending(id)",
+        "CREATE TRIGGER jobs_count_ended AFTER INSERT ON orders BEGIN SELECT 1; END",
+        "CREATE TABLE job_schema(version_num, needs)",
+    ],
+)
+def test_whatever_of_another_program_has_a_name_of_ours_is_named_and_not_touched(
+    open_store: Callable[..., Store], database_path: Path, sql: Sql, statement: str
+) -> None:
+    sql("CREATE TABLE orders(id)")
+    sql(statement)
+    before = definitions(database_path)
+    with pytest.raises(SchemaError) as caught:
+        open_store(database_path).migrate()
+    name = "needs" if "job_schema" in statement else statement.split()[2].partition("(")[0]
+    assert name in caught.value.problem
+    assert caught.value.problem.endswith("; give the queue a file or a schema of its own")
+    assert "\n" not in caught.value.problem
+    assert definitions(database_path) == before
 
 
 def test_a_newer_schema_is_refused_with_the_version_that_is_needed(

@@ -25,8 +25,8 @@ class Checks(Door):
         """Return how the database keeps its journal; looking changes nothing."""
         return self._database.journal_mode()
 
-    def integrity_problems(self) -> list[str]:
-        """Return what the database's own check of itself finds; empty: nothing."""
+    def integrity_problems(self) -> list[str] | None:
+        """Return what the database's own check of itself finds; empty: nothing. None: there was no such check."""
         return self._database.integrity_problems()
 
     def rules(self) -> Iterator[Checked]:

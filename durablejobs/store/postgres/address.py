@@ -15,8 +15,13 @@ from ...config import DatabaseConfig
 from ...errors import ConfigurationError
 
 _DRIVERS: Final = ("postgres", "postgresql", "postgresql+psycopg")
-_SHOWN: Final = frozenset({"host", "port", "schema"})
-"""Options of a URL that messages repeat; others may be secrets."""
+_SHOWN: Final = frozenset({"host", "port"})
+"""Options of a URL that messages repeat, besides the schema; others may be secrets."""
+
+_UNREADABLE: Final = (
+    "the URL cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+    "with special characters of a password percent-encoded (@ as %40)"
+)
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
@@ -31,6 +36,9 @@ _PATIENCE: Final[dict[str, Any]] = {
     "tcp_user_timeout": 20_000,
     "application_name": "durablejobs",
 }
+# Arguments and results hold any character. As parameters of the connection they win over the environment, `options`,
+# and what the database or the role has by default.
+_ALWAYS: Final[dict[str, Any]] = {"client_encoding": "UTF8"}
 
 
 class Address(NamedTuple):
@@ -52,18 +60,22 @@ def address_of(target: str, config: DatabaseConfig) -> Address:
     schema = str(url.query.get("schema", config.schema or "public"))
     if not _SCHEMA.fullmatch(schema):
         raise ConfigurationError("schema", f"must be 1-48 of a-z 0-9 _ , not {schema[:60]!r}")
+    if schema.startswith("pg_") or schema == "information_schema":
+        raise ConfigurationError("schema", f"'{schema}' is PostgreSQL's own; name one that does not begin with pg_")
     listens = _is_yes(str(url.query["listen"])) if "listen" in url.query else config.listen
     dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
     _, parameters = dialect.create_connect_args(  # type: ignore[no-untyped-call]
         url.difference_update_query(["schema", "listen"])
     )
-    parameters = _PATIENCE | parameters
+    parameters = _PATIENCE | parameters | _ALWAYS
     _check_options(parameters)
     return Address(parameters, schema, listens, _shown(url, schema))
 
 
 def _check_options(parameters: dict[str, Any]) -> None:
     """Refuse what the driver would refuse at the first connection, by an error that is not about the server."""
+    if "conninfo" in parameters:  # to the driver it is all of them in one, and not an option
+        raise ConfigurationError("database", 'the URL has an invalid connection option "conninfo"')
     try:
         make_conninfo("", **parameters)
     except psycopg.ProgrammingError as error:
@@ -73,12 +85,16 @@ def _check_options(parameters: dict[str, Any]) -> None:
 
 
 def _parsed(target: str) -> URL:
+    if "%00" in target or "\0" in target:
+        raise ConfigurationError(
+            "database", "the URL has a NUL character (%00), which PostgreSQL cannot take; leave it out"
+        )
     try:
         url = make_url(target)
     except (ArgumentError, ValueError):  # their messages may repeat the password
-        raise ConfigurationError(
-            "database", "the URL cannot be read; write postgresql://USER@HOST:PORT/DATABASE"
-        ) from None
+        raise ConfigurationError("database", _UNREADABLE) from None
+    if target.count("@") > 1:  # what follows the first one would be taken for the host, and shown
+        raise ConfigurationError("database", _UNREADABLE)
     if url.drivername not in _DRIVERS:
         raise ConfigurationError(
             "database", f"'{url.drivername}://' is not supported; use a path, sqlite:///path or postgresql+psycopg://"

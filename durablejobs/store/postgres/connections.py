@@ -27,7 +27,7 @@ from ..hot import driver_of
 from .address import Address
 from .connecting import DriverConnection, connect
 from .driver_errors import first_line, postgres_error
-from .transactions import beginnings, session
+from .transactions import RESET, beginnings, session
 
 LONG_UNUSED: Final = 60.0
 """Seconds after which a connection has to answer before it is used: of a statement that commits itself nobody could
@@ -81,9 +81,14 @@ class Connections:
         return connection
 
     def set_up(self, driver: DriverConnection) -> None:
-        """Make the session ours, at first and after it was lent to somebody who may have set anything."""
+        """Make the session of a new connection ours."""
         if driver.has_own_session:
             driver.execute(self._session, prepare=False)
+
+    def clean(self, driver: DriverConnection) -> None:
+        """Make the session ours again after it was lent to somebody who may have set anything, himself included."""
+        if driver.has_own_session:
+            driver.execute(f"{RESET}; {self._session}", prepare=False)
 
     def _refuse_stale(self, driver: DriverConnection, *_: object) -> None:
         """Let the pool make a new connection in place of one that is dead, or no better than another that was."""

@@ -31,12 +31,18 @@ from . import inserts
 from .address import address_of
 from .connections import Connections
 from .counts import fold
-from .driver_errors import translate
+from .driver_errors import in_the_way, translate
 from .listening import Asking, Listener
 from .seats import seats_of, use_seats
 from .server_clock import ServerClock
 from .server_state import server_state
 from .transactions import LentTransaction, WriteTransaction
+
+# The microsecond of a server's start is its own; its identifier it shares with its clones, and may keep to itself.
+_IDENTITY: Final = """
+    SELECT extract(epoch FROM pg_postmaster_start_time())::text, current_setting('port'), oid::text
+    FROM pg_database WHERE datname = current_database()
+"""
 
 OLDEST_SERVER: Final = 140000
 """PostgreSQL 14."""
@@ -70,6 +76,11 @@ class PostgresDatabase:
                 raise DatabaseUnusableError(
                     self.location, f"its encoding is {info.parameter_status('server_encoding')}; jobs need UTF8"
                 )
+
+    def identity(self) -> tuple[str | int, ...]:
+        """Return what the server says of itself and of this database, whatever it is called, and our schema."""
+        with self.read() as connection:
+            return (*driver_of(connection).execute(_IDENTITY).fetchone(), self.schema)
 
     def check_identity(self) -> None:
         """A server cannot be replaced unnoticed: its connections end."""
@@ -152,7 +163,7 @@ class PostgresDatabase:
     def lend(self) -> LentTransaction:
         """Return a transaction of a connection that is lent to a handler. Raises what `write` raises."""
         return LentTransaction(
-            self._connections.begin_writing, self.location, self.config.busy_timeout, self._connections.set_up
+            self._connections.begin_writing, self.location, self.config.busy_timeout, self._connections.clean
         )
 
     def refuse_write_inside_write(self) -> None:
@@ -170,6 +181,10 @@ class PostgresDatabase:
                 driver.execute(f'CREATE SCHEMA "{self.schema}"')
             driver.execute(f'SET LOCAL search_path TO "{self.schema}"')
             yield connection
+
+    def in_the_way(self, error: Exception) -> str | None:
+        """Return what stood where a migration was to create something; None: it failed otherwise."""
+        return in_the_way(error)
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
@@ -227,9 +242,8 @@ class PostgresDatabase:
         with self.read() as connection:
             return server_state(connection, self.schema, OLDEST_SERVER)
 
-    def integrity_problems(self) -> list[str]:
-        """Return nothing: the server's own pages are its administrator's business (pg_amcheck)."""
-        return []
+    def integrity_problems(self) -> None:
+        """Return that nothing was checked: the server's own pages are its administrator's business (pg_amcheck)."""
 
     def close(self) -> None:
         """Close every connection of this process."""

@@ -19,12 +19,10 @@ from ...errors import (
 )
 from ..freezing import MARK
 
-_BUSY: Final = frozenset(
-    {
-        "55P03",  # lock_not_available: our lock_timeout
-        "57014",  # query_canceled: our statement_timeout
-    }
-)
+_LOCKED: Final = "55P03"
+"""lock_not_available: our lock_timeout."""
+_CANCELED: Final = "57014"
+"""query_canceled: a statement_timeout, ours or the server's own, or somebody who has ended the statement."""
 _YIELDED: Final = frozenset(
     {
         "40001",  # serialization_failure
@@ -41,6 +39,14 @@ _UNREACHABLE: Final = frozenset(
         "57P05",  # idle_session_timeout
         "25006",  # read_only_sql_transaction: the old primary after a failover
         "0A000",  # feature_not_supported: so a standby answers when a transaction that writes is begun
+    }
+)
+_TAKEN: Final = frozenset(
+    {
+        "42701",  # duplicate_column
+        "42P07",  # duplicate_table: a view, an index or a sequence, too
+        "42710",  # duplicate_object: a type or a trigger
+        "42723",  # duplicate_function
     }
 )
 _UNUSABLE: Final = {
@@ -65,8 +71,10 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
     if cause is None:
         return None
     code = cause.sqlstate or _code_of_refusal(cause)
-    if code in _BUSY:
+    if code == _LOCKED:
         return DatabaseBusyError(location, busy_timeout)
+    if code == _CANCELED:
+        return DatabaseBusyError(location, busy_timeout, f"the server says: {first_line(cause)}")
     if code in _YIELDED:
         return DatabaseBusyError(location, busy_timeout, f"another writer was preferred ({first_line(cause)})")
     if code == "23001" and first_line(cause).startswith(MARK):  # restrict_violation
@@ -91,6 +99,12 @@ def _code_of_refusal(cause: psycopg.Error) -> str | None:
     if found is None:
         return None
     return "3D000" if found["database"] else "28000"
+
+
+def in_the_way(error: Exception) -> str | None:
+    """Return what the server says is there already; None when the error says nothing like it."""
+    cause = postgres_error(error)
+    return first_line(cause) if cause is not None and cause.sqlstate in _TAKEN else None
 
 
 def postgres_error(error: BaseException) -> psycopg.Error | None:

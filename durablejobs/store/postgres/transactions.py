@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
-from ...errors import CommitUnknownError, DatabaseUnusableError
+from ...errors import CommitUnknownError, DatabaseUnreachableError, DatabaseUnusableError
 from ..hot import driver_of
 from ..transaction import Transaction
 from .connecting import DriverConnection
@@ -39,6 +39,14 @@ _DURABLE: Final = {
 _HOT: Final = {"plan_cache_mode": "'force_generic_plan'", "enable_seqscan": "'off'"}
 # What the user may have chosen holds again in transactions that run other statements too: NULL is the default.
 _COOL: Final = dict.fromkeys(_HOT, "NULL")
+# Another program may have left its own in a session that a pooler shares out.
+_READABLE: Final = {"client_encoding": "'UTF8'"}
+
+RESET: Final = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
+    "DISCARD TEMP"
+)
+"""What DISCARD ALL does to a session, but for the prepared statements, of which the driver knows that they are."""
 
 
 def _set(settings: Mapping[str, str], is_local: bool) -> str:
@@ -80,9 +88,10 @@ def beginnings(busy_timeout: float, has_own_session: bool) -> Beginnings:
             _begin(writing, _COOL | _TIMEOUTS),
             _begin(writing, _TIMEOUTS),
         )
-    in_each_that_writes = _USUAL | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
+    in_each = _READABLE | _USUAL
+    in_each_that_writes = in_each | _DURABLE | _patience(busy_timeout) | _TIMEOUTS
     return Beginnings(
-        _begin(reading, _USUAL), _begin(writing, in_each_that_writes), _begin(writing, in_each_that_writes | _HOT)
+        _begin(reading, in_each), _begin(writing, in_each_that_writes), _begin(writing, in_each_that_writes | _HOT)
     )
 
 
@@ -140,14 +149,17 @@ class WriteTransaction(Transaction):
             self._connection.rollback()
         except (DBAPIError, psycopg.Error):
             self._connection.invalidate()
-        if self._driver.closed:
-            self._connection.invalidate()
 
     def _release(self) -> None:
+        if self._driver.closed:  # the pool would try to roll it back, and log a traceback
+            self._connection.invalidate()
         self._connection.close()
 
     def _raise_translated(self, error: BaseException) -> None:
         translated = translate(error, self._location, self._busy_timeout)
+        if translated is None and isinstance(error, PendingRollbackError) and self._driver.closed:
+            # A statement before had noticed it, and its error was passed over.
+            translated = DatabaseUnreachableError(self._location, "the connection was lost")
         if translated is not None:
             raise translated from error
 
@@ -155,30 +167,35 @@ class WriteTransaction(Transaction):
 class LentTransaction(WriteTransaction):
     """A transaction whose connection is lent to a handler."""
 
-    __slots__ = ("_set_up", "_tell")
+    __slots__ = ("_clean", "_tell")
 
     def __init__(
         self,
         begin: Callable[[], Connection],
         location: str,
         busy_timeout: float,
-        set_up: Callable[[DriverConnection], None],
+        clean: Callable[[DriverConnection], None],
     ) -> None:
         super().__init__(begin, location, busy_timeout)
-        self._set_up = set_up
+        self._clean = clean
 
     def __enter__(self) -> Connection:
         connection = super().__enter__()
         # The handler may take its time, and long statements are its own business. A handler that hangs keeps locks
         # only on its own rows and on what it has written; of a machine that is gone the server lets go by itself.
-        self._driver.execute(_AS_LONG_AS_IT_LIKES)
+        try:
+            self._driver.execute(_AS_LONG_AS_IT_LIKES)
+        except BaseException as error:
+            self.roll_back()
+            self._raise_translated(error)
+            raise
         return connection
 
     def _release(self) -> None:
         # The handler may have set in the session whatever it liked.
         try:
             if not self._connection.invalidated:
-                self._set_up(self._driver)
+                self._clean(self._driver)
         except psycopg.Error:
             self._connection.invalidate()
         super()._release()
@@ -192,5 +209,7 @@ class LentTransaction(WriteTransaction):
 
     def allow_end(self) -> None:
         """Take the connection back; tell if the transaction was ended by the driver's own connection meanwhile."""
+        if self._driver.closed:  # by the server, or the handler: the next statement says what has become of it
+            return
         if self._driver.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             self._tell("an end by the driver's own connection")

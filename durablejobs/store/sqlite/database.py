@@ -42,7 +42,7 @@ from ..presence import LockFile, lent
 from ..tables import VERSION_TABLE
 from ..unique import insert_job
 from . import backup, inserts, pragmas
-from .driver_errors import primary_code, translate
+from .driver_errors import in_the_way, primary_code, translate
 from .files import path_of, use_lock_file_of
 from .gate import Gate
 from .glances import Glances
@@ -126,6 +126,10 @@ class SqliteDatabase:
         except OSError:  # a disk that cannot tell is no proof: what was just committed would be called lost
             return self._identity
         return found.st_dev, found.st_ino
+
+    def identity(self) -> tuple[str | int, ...]:
+        """Return the file's device and inode; its path while there is none."""
+        return self._identity_on_disk() or (self.location,)
 
     def check_identity(self) -> None:
         """Raise `DatabaseReplacedError` when the path no longer leads to the file that was opened.
@@ -224,6 +228,10 @@ class SqliteDatabase:
                     yield connection
             finally:
                 connection.invalidate()  # the next user wants foreign keys, and the usual syncs
+
+    def in_the_way(self, error: Exception) -> str | None:
+        """Return what stood where a migration was to create something; None: it failed otherwise."""
+        return in_the_way(error)
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:

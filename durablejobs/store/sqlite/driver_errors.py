@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
 from ...errors import DatabaseBusyError, DatabaseError, DatabaseUnusableError, DiskFullError, QueueMovedError
 from ..freezing import MARK
+
+_IS_THERE: Final = re.compile(r"already exists|^there is already|^duplicate column name")
+"""What SQLite says, in English everywhere, of a name that is taken: it has no code of its own."""
 
 
 def translate(error: BaseException, location: str, busy_timeout: float) -> DatabaseError | None:
@@ -33,6 +38,12 @@ def translate(error: BaseException, location: str, busy_timeout: float) -> Datab
         sqlite3.SQLITE_NOMEM: "out of memory; nothing was stored",
     }.get(code)
     return DatabaseUnusableError(location, problem) if problem else None
+
+
+def in_the_way(error: Exception) -> str | None:
+    """Return what SQLite says is there already; None when the error says nothing like it."""
+    cause = sqlite_error(error)
+    return str(cause) if cause is not None and _IS_THERE.search(str(cause)) else None
 
 
 def sqlite_error(error: BaseException) -> sqlite3.Error | None:

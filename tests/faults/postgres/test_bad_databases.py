@@ -53,10 +53,21 @@ PLACES: dict[str, tuple[Callable[[URL], str], int, str]] = {
     "no such role": (lambda url: other(url, username="nobody", password="secret"), 5, "refuses this user"),
     "another schema": (lambda url: other(url, query={"schema": "nowhere"}), 5, "durablejobs migrate"),
     "no name of a schema": (lambda url: other(url, query={"schema": "a b"}), 2, "schema"),
+    "a schema of the server's": (lambda url: other(url, query={"schema": "pg_temp"}), 2, "PostgreSQL's own"),
+    "the schema of the standard": (lambda url: other(url, query={"schema": "information_schema"}), 2, "PostgreSQL's"),
     "neither yes nor no": (lambda url: other(url, query={"listen": "perhaps"}), 2, "yes or no"),
     "an unknown option": (lambda url: other(url, query={"colour": "secret"}), 2, "colour"),
     "an option of the wrong type": (lambda url: other(url, query={"connect_timeout": "secret"}), 2, "connect_timeout"),
     "a port that is none": (lambda url: "postgresql://ann:secret@host:port/shop", 2, "cannot be read"),
+    "a password with an @": (lambda url: "postgresql://ann:p@secret@127.0.0.1:1/shop", 2, "(@ as %40)"),
+    "a password with an @ and a /": (lambda url: "postgresql://ann:p@secret/x@127.0.0.1:1/shop", 2, "(@ as %40)"),
+    "a password with an @ and a ?": (lambda url: "postgresql://ann:p@sec?ret@127.0.0.1:1/shop", 2, "(@ as %40)"),
+    "NUL in a password": (lambda url: "postgresql://ann:secret%00@127.0.0.1:1/shop", 2, "NUL"),
+    "NUL in a user": (lambda url: "postgresql://ann%00:secret@127.0.0.1:1/shop", 2, "NUL"),
+    "NUL in a host": (lambda url: "postgresql://ann:secret@127.0.0.1%00:1/shop", 2, "NUL"),
+    "NUL in a database": (lambda url: "postgresql://ann:secret@127.0.0.1:1/shop%00", 2, "NUL"),
+    "NUL in an option": (lambda url: "postgresql://ann:secret@127.0.0.1:1/shop?options=%00", 2, "NUL"),
+    "a connection string": (lambda url: other(url, query={"conninfo": "password=secret"}), 2, "conninfo"),
     "a port out of range": (lambda url: "postgresql://ann:secret@127.0.0.1:99999/shop", 5, "99999"),
     "another driver": (lambda url: "postgresql+psycopg2://ann:secret@host/shop", 2, "psycopg2"),
     "another database": (lambda url: "mysql://ann:secret@host/shop", 2, "mysql"),
@@ -118,6 +129,56 @@ def test_what_is_no_queue_of_ours_stays_as_it_is(
             assert _tables(connection, schema) == before
         finally:
             connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+IN_THE_WAY = {
+    "job_logs": "CREATE TABLE {schema}.job_logs(id integer)",
+    "job_errors": "CREATE TABLE {schema}.job_errors(id integer)",
+    "jobs": "CREATE VIEW {schema}.jobs AS SELECT 1 AS id",
+    "jobs_overview": "CREATE VIEW {schema}.jobs_overview AS SELECT 1 AS id",
+    "job_queues": "CREATE TYPE {schema}.job_queues AS ENUM ('a')",
+    "job_counts": "CREATE SEQUENCE {schema}.job_counts",
+    "jobs_were_inserted": "CREATE FUNCTION {schema}.jobs_were_inserted() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_what_has_a_name_of_ours_is_named_by_a_migration_and_not_touched(
+    ask: Ask, address: URL, postgres_url: str, name: str
+) -> None:
+    schema = f"others_{os.getpid()}"
+    objects = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace ORDER BY 1"
+    with postgres.admin(postgres_url) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        try:
+            connection.execute(IN_THE_WAY[name].format(schema=schema))
+            before = connection.execute(objects, (schema,)).fetchall()
+            answer, out, err = ask("migrate", "--db", other(address, query={"schema": schema}))
+            assert (answer, out, err.count("\n")) == (5, "", 1), err
+            assert f'"{name}"' in err
+            assert err.endswith("; give the queue a file or a schema of its own\n")
+            assert connection.execute(objects, (schema,)).fetchall() == before
+        finally:
+            connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.mark.parametrize("schema", ["order", "user", "select"])
+def test_a_schema_may_have_the_name_of_a_word_of_sql(ask: Ask, address: URL, postgres_url: str, schema: str) -> None:
+    url = other(address, query={"schema": schema})
+    with postgres.admin(postgres_url) as connection:
+        try:
+            assert ask("migrate", "--db", url)[0] == 0
+            assert ask("enqueue", "mail", "a", "--db", url)[0] == 0
+            assert ask("worker", "--burst", "--app", "handlers", "--db", url)[0] == 0
+            assert ask("stats", "--db", url)[0] == 0
+            (count,) = connection.execute(f'SELECT sum(number) FROM "{schema}".job_counts').fetchone() or ()
+            assert count == 1
+            script = ask("migrate", "--sql", "--db", url)[1]
+            connection.execute(f'DROP SCHEMA "{schema}" CASCADE')
+            connection.execute(script)
+            assert ask("migrate", "--check", "--db", url)[0] == 0
+        finally:
+            connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
 
 
 def _tables(connection: Any, schema: str) -> list[str]:

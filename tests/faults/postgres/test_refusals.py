@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.rows import DictRow
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
 
 from durablejobs import (
     DatabaseBusyError,
@@ -141,6 +144,64 @@ def test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_the_busy_timeou
             with pytest.raises(DatabaseBusyError):
                 jobs.enqueue("mail")
         jobs.enqueue("mail")
+
+
+@pytest.mark.parametrize("moment", ["before it is lent", "while it is lent", "when it is given back"])
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_a_connection_that_is_lost_while_a_handler_has_it_leaves_no_traceback_in_the_log(
+    jobs: DurableJobs,
+    direct: Direct,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    moment: str,
+    is_noticed: bool,
+) -> None:
+    jobs.open()
+    database: Any = jobs._store.database
+    lent = database.lend()
+
+    def end(connection: Any) -> None:
+        pid = connection.connection.driver_connection.pgconn.backend_pid
+        direct.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        if is_noticed:
+            with suppress(psycopg.OperationalError):
+                connection.connection.driver_connection.execute("SELECT 1")
+
+    def begin() -> Any:
+        connection = database._connections.begin_writing()
+        end(connection)
+        return connection
+
+    if moment == "before it is lent":
+        monkeypatch.setattr(lent, "_begin", begin)
+    with suppress(DatabaseError), lent as connection:
+        connection.exec_driver_sql("SELECT 1")
+        if moment == "while it is lent":
+            end(connection)
+        elif moment == "when it is given back":
+            clean = lent._clean
+            monkeypatch.setattr(lent, "_clean", lambda driver: (end(connection), clean(driver)))
+    del lent
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert database._connections.engine.pool.checkedout() == 0
+    jobs.enqueue("mail")
+
+
+def test_a_handler_that_goes_on_without_its_connection_is_told_that_the_server_was_out_of_reach(
+    jobs: DurableJobs, direct: Direct
+) -> None:
+    @jobs.handler(max_attempts=1)
+    def stubborn() -> None:
+        with current_job().transaction() as connection:
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            direct.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+            with suppress(DBAPIError):
+                connection.exec_driver_sql("SELECT 1")
+
+    job = stubborn.enqueue()
+    jobs.work(burst=True, concurrency=1)
+    assert "out of reach" in str(job.refresh().error)
 
 
 def test_a_worker_without_a_free_connection_waits_until_there_is_one(

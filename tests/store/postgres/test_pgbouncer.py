@@ -123,6 +123,21 @@ def test_our_transactions_bring_their_settings_along_and_leave_none_behind(poole
                 assert left == ("0", "0")
 
 
+def test_text_arrives_as_it_is_although_another_client_has_set_an_encoding_in_the_session(pooled: str) -> None:
+    host = str(make_url(pooled).query["host"])
+    with (
+        closing(DurableJobs(pooled)) as jobs,
+        psycopg.connect(host=host, port=6432, user="postgres", dbname="jobs", autocommit=True) as other,
+    ):
+        jobs.open()
+        other.execute("SET client_encoding TO latin1")
+        job = jobs.using(check=False).enqueue("greet", "Grüße, 世界 😀")
+        assert job.refresh().args == ["Grüße, 世界 😀"]
+        for begin in (jobs._store.database.read, jobs._store.database.write, jobs._store.database.write_hot):
+            with begin() as connection:
+                assert connection.exec_driver_sql("SHOW client_encoding").scalar_one() == "UTF8"
+
+
 def test_who_forgets_to_tell_of_the_pooler_gets_nothing_less_durable(pooled: str) -> None:
     with closing(DurableJobs(pooled.replace("&listen=no", ""))) as jobs:
         jobs.enqueue("mail")

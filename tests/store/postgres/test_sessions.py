@@ -11,11 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import make_url
 
-from durablejobs import DurableJobs, current_job
+from durablejobs import DatabaseBusyError, DurableJobs, current_job
 from durablejobs.store import claims, effects, endings, held_jobs, rescues
 from durablejobs.store.hot import HotStatement
-from durablejobs.store.postgres.transactions import beginnings, session
+from durablejobs.store.postgres.transactions import LentTransaction, beginnings, session
 
 from ... import postgres
 
@@ -66,6 +67,50 @@ def test_defaults_of_the_database_do_not_weaken_what_is_enqueued(postgres_url: s
             admin.execute(f"ALTER DATABASE {name} RESET ALL")
 
 
+HARD_TO_WRITE = "Grüße, 世界 😀"
+
+
+def speaks_utf8(url: str) -> bool:
+    with closing(DurableJobs(url)) as jobs:
+
+        @jobs.handler
+        def greet(text: str) -> str:
+            return text + "!"
+
+        job = greet.enqueue(HARD_TO_WRITE)
+        assert jobs.work(burst=True, concurrency=1).succeeded == 1
+        return job.refresh().result == HARD_TO_WRITE + "!"
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+@pytest.mark.parametrize("where", ["database", "environment", "URL", "options"])
+def test_text_arrives_as_it_is_whatever_encoding_is_the_default(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, encoding: str, where: str
+) -> None:
+    url = make_url(postgres_url)
+    if where == "environment":
+        monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    elif where == "URL":
+        url = url.update_query_dict({"client_encoding": encoding})
+    elif where == "options":
+        url = url.update_query_dict({"options": f"-c client_encoding={encoding}"})
+    with postgres.admin(postgres_url) as admin:
+        if where == "database":
+            admin.execute(f"ALTER DATABASE {url.database} SET client_encoding TO '{encoding}'")
+        try:
+            assert speaks_utf8(url.render_as_string(hide_password=False))
+        finally:
+            admin.execute(f"ALTER DATABASE {url.database} RESET ALL")
+
+
+def test_a_statement_that_the_server_ends_is_told_with_what_the_server_says(jobs: DurableJobs) -> None:
+    jobs.open()
+    said = "the database is busy: the server says: canceling statement due to statement timeout; nothing was stored"
+    sleep = "SET LOCAL statement_timeout TO 1; SELECT pg_sleep(5)"
+    with pytest.raises(DatabaseBusyError, match=said), jobs._store.database.write() as connection:
+        connection.exec_driver_sql(sleep)
+
+
 def test_what_a_handler_sets_in_its_transaction_is_over_with_it(jobs: DurableJobs) -> None:
     @jobs.handler
     def weaken() -> None:
@@ -81,6 +126,37 @@ def test_what_a_handler_sets_in_its_transaction_is_over_with_it(jobs: DurableJob
     pool = jobs._store.database._connections.engine.pool  # type: ignore[attr-defined]
     for _ in range(pool.checkedin()):
         assert settings_alone(jobs) == OURS
+
+
+def lent(jobs: DurableJobs) -> LentTransaction:
+    return jobs._store.database.lend()  # type: ignore[return-value]
+
+
+LEFT = {
+    "a role": ("SET ROLE pg_read_all_data", "SELECT current_user"),
+    "a user": ("SET SESSION AUTHORIZATION pg_read_all_data", "SELECT session_user"),
+    "an encoding": ("SET client_encoding TO latin1", "SHOW client_encoding"),
+    "a search path": ("SET search_path TO nowhere", "SHOW search_path"),
+    "a way to fire triggers": ("SET session_replication_role TO replica", "SHOW session_replication_role"),
+    "a lock": ("SELECT pg_advisory_lock(4711)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+    "a table": ("CREATE TEMP TABLE left_behind(id int)", "SELECT to_regclass('pg_temp.left_behind')"),
+    "a cursor": ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "SELECT count(*) FROM pg_cursors WHERE is_holdable"),
+    "an ear": ("LISTEN news", "SELECT count(*) FROM pg_listening_channels()"),
+}
+
+
+@pytest.mark.parametrize("named", LEFT)
+def test_a_handlers_transaction_leaves_nothing_in_its_session(jobs: DurableJobs, named: str) -> None:
+    setting, asking = LEFT[named]
+    jobs.open()
+    seen = []
+    for act in ("SELECT 1", setting, "SELECT 1"):
+        with lent(jobs) as connection:
+            session_id = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            seen.append((session_id, connection.exec_driver_sql(asking).scalar_one()))
+            connection.exec_driver_sql(act)
+    assert seen[0] == seen[2]
+    assert settings_alone(jobs) == OURS
 
 
 @pytest.mark.parametrize("has_own_session", [True, False])
