@@ -77,19 +77,22 @@ class Turns:
             self.reconcile()
         self.give_back(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
         self._take_finished()
-        requests = self._lanes.requests(self._worker_id, self._config.lease, self.most_wanted())
+        most = self.most_wanted()
+        requests = self._lanes.requests(self._worker_id, self._config.lease, most)
         if self._unsettled:
-            turn = self._store.claims.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
+            turn = self._store.claims.turn(
+                self._unsettled, *requests, most=most, notes=self._last_notes, limits=self._limits
+            )
             self._conclude(turn.settlement)
-            self._accept(requests, turn.claimed)
+            self._accept(requests, turn.claimed, most)
         elif any(request.most for request in requests):
-            self._take_idle(requests)
+            self._take_idle(requests, most)
 
-    def _take_idle(self, requests: Sequence[ClaimRequest]) -> None:
-        peek, claimed = self._store.claims.idle_turn(*requests, limits=self._limits)
+    def _take_idle(self, requests: Sequence[ClaimRequest], most: int) -> None:
+        peek, claimed = self._store.claims.idle_turn(*requests, most=most, limits=self._limits)
         self.next_due = peek.next_due
         if peek.has_work:
-            self._accept(requests, claimed)
+            self._accept(requests, claimed, most)
         else:
             self._lanes.note_empty()
 
@@ -102,9 +105,9 @@ class Turns:
         begun = self._reporter.report.runs + len(self._unsettled) + self._lanes.unfinished
         return max(0, self._config.max_jobs - begun)
 
-    def _accept(self, requests: Sequence[ClaimRequest], claimed: list[ClaimedJob]) -> None:
+    def _accept(self, requests: Sequence[ClaimRequest], claimed: list[ClaimedJob], most: int) -> None:
         """Hand over to the lanes what was claimed."""
-        self._lanes.note_claimed(requests, claimed)
+        self._lanes.note_claimed(requests, claimed, most)
         self.held.add(claimed)
         self._lanes.submit(self._isolation.hold_back(claimed))
         if not self._lanes.in_flight:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from durablejobs import DurableJobs, EnqueueOptions
+from durablejobs.statuses import Status
 
 from .harness import Queue, wait_until
 
@@ -64,6 +65,21 @@ def test_max_jobs_waits_for_jobs_that_are_not_there_yet(queue: Queue) -> None:
     queue.enqueue_many("echo", 2)
     assert worker.finish()["succeeded"] == 2
     assert queue.statuses() == {"succeeded": 2, "pending": 1}
+
+
+@pytest.mark.timeout(30, func_only=True)
+@pytest.mark.parametrize("most", [1, 5, 12])
+def test_max_jobs_is_for_whichever_lane_has_jobs(jobs: DurableJobs, most: int) -> None:
+    """The lane of the threads, which could take them all, has none."""
+    jobs.handler("threaded")(lambda: None)
+
+    @jobs.handler
+    async def on_the_loop() -> None: ...
+
+    jobs.enqueue_many("on_the_loop", [()] * 20)
+    assert jobs.work(max_jobs=most, concurrency=8).succeeded == most
+    [default] = jobs.statistics()
+    assert dict(default.counts) == {Status.SUCCEEDED: most, Status.PENDING: 20 - most}
 
 
 def test_a_worker_signs_off_at_its_end(queue: Queue) -> None:
