@@ -181,7 +181,6 @@ class Worker:
             self._isolation,
             self._journal,
             self._reporter,
-            self._persist,
         )
         self._heartbeat = Heartbeat(
             self._store.workers, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck
@@ -211,14 +210,14 @@ class Worker:
 
     def _drain(self) -> None:
         """Give back what has not begun, let the rest finish within the grace period, settle it."""
-        self._turns.give_back_unstarted()
+        self._persist(self._turns.give_back_unstarted)
         if self._lanes.in_flight:
             log.info("stopping: %d running jobs may take %g s to finish", self._lanes.in_flight, self._config.grace)
         until = self._clock.monotonic() + self._config.grace
         while self._lanes.in_flight and self._clock.monotonic() < until and self._stop_requests < 2:
             self._sleep(min(max(0.0, until - self._clock.monotonic()), RESCUE_EVERY))
             self._persist(self._turns.settle)
-            self._turns.give_back(self._lanes.take_unstarted())
+            self._persist(self._turns.give_back_unstarted)
             self._persist(self._turns.stop_cancelled)
         self._persist(self._turns.settle)
         unfinished = self._lanes.running()
@@ -226,7 +225,8 @@ class Worker:
             log.warning("stopped: %d running jobs are given back and will run again", len(unfinished))
             self._reporter.report.given_back = len(unfinished)
             self._lanes.stop()  # first: what can be stopped does not run beside its next attempt
-            self._turns.give_back(unfinished)
+            self._turns.set_aside(unfinished)
+            self._persist(self._turns.give_back)
 
     def _end(self) -> None:
         self._resources.take_down()
