@@ -183,9 +183,16 @@ class Worker:
             self._reporter,
         )
         self._heartbeat = Heartbeat(
-            self._store.workers, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck
+            self._store.workers, self._worker_id, config.heartbeat, config.lease, self._clock, self._watchdog.stuck
         )
-        self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)
+        self._rescuer = Rescuer(
+            self._store,
+            self._worker_id,
+            config.lease,
+            config.max_crashes,
+            self._clock,
+            self._heartbeat.rhythm.steady_since,
+        )
         self._pruner = Pruner(self._store, config.retention, config.prune_interval, self._clock)
         path = self._store.database.path
         self._log_alarm = LogAlarm(str(path), self._clock) if path is not None else None
