@@ -69,7 +69,8 @@ class Heartbeat:
     def stop(self) -> None:
         """Stop, and wait for a beat that is under way."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _beat(self) -> None:
         wait = self._interval

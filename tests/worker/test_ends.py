@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import NoReturn
+
 import pytest
 
 from durablejobs import DurableJobs, EnqueueOptions
@@ -88,6 +91,22 @@ def test_a_worker_signs_off_at_its_end(queue: Queue) -> None:
     assert (row["name"], row["pid"], row["concurrency"], row["queues"]) == ("carol", worker.pid, 3, "default")
     worker.stop()
     assert queue.registered() == []
+
+
+@pytest.mark.parametrize("where", ["LaneBuilder.build", "Watchdog.start", "examine_surroundings", "Worker._maintain"])
+def test_a_worker_that_is_interrupted_while_it_starts_leaves_nothing_behind(
+    jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    jobs.handler("echo")(lambda: None)
+    threads = set(threading.enumerate())
+    monkeypatch.setattr(f"durablejobs.worker.{where}", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.work(concurrency=2)
+    assert jobs.workers() == []
+    wait_until(lambda: set(threading.enumerate()) <= threads, "no thread of it is left")
 
 
 def test_the_heartbeat_is_written_in_the_register(queue: Queue) -> None:
