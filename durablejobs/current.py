@@ -68,13 +68,19 @@ NOWHERE = Workplace(_no_transaction, _NoJournal(), lambda: 0.0)
 class CurrentJob:
     """The job that runs here, for its handler: `current_job()`."""
 
-    __slots__ = ("_began", "_claimed", "_transaction", "_workplace", "args", "kwargs")
+    __slots__ = ("_began", "_claimed", "_keeps_log", "_transaction", "_workplace", "args", "kwargs")
 
     def __init__(
-        self, claimed: ClaimedJob, args: list[Any], kwargs: dict[str, Any], workplace: Workplace = NOWHERE
+        self,
+        claimed: ClaimedJob,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        workplace: Workplace = NOWHERE,
+        keeps_log: bool = False,
     ) -> None:
         self._claimed = claimed
         self._workplace = workplace
+        self._keeps_log = keeps_log
         self._transaction: Transaction | None = None
         self._began = workplace.monotonic()
         self.args = args
@@ -176,6 +182,12 @@ class CurrentJob:
 def running_job() -> CurrentJob | None:
     """Return the job that runs in this thread or task, if one does."""
     return _current.get(None)
+
+
+def log_keeping_job() -> CurrentJob | None:
+    """Return the job that runs in this thread or task, if one does whose handler's log is kept."""
+    job = running_job()
+    return job if job is not None and job._keeps_log else None
 
 
 def current_job() -> CurrentJob:

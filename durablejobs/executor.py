@@ -198,7 +198,7 @@ class Executor:
         except (ValueError, TypeError, RecursionError) as error:
             return GaveUp(Failure("bad_arguments", f"args or kwargs in the row cannot be read: {safe_text(error)}"))
         self.tell_started(job)
-        own = CurrentJob(job, args, kwargs, self._workplace)
+        own = CurrentJob(job, args, kwargs, self._workplace, definition.options.keep_log)
         if definition.injections:
             args, kwargs = inject(definition.injections, args, kwargs, self.resources)
         return Run(job, definition, own, args, kwargs)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
-from .current import running_job
+from .current import log_keeping_job
 
 
 class KeptLog(logging.Handler):
     """Gives the records of some handlers' runs to their jobs; which there are is up to the levels of the loggers."""
 
-    def __init__(self, handlers: Set[str]) -> None:
-        super().__init__()
-        self._handlers = handlers
-
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record, if a job that keeps its log runs in this thread or task."""
-        job = running_job()
-        if job is None or job.handler not in self._handlers:
+        job = log_keeping_job()
+        if job is None:
             return
         try:
             text = self.format(record)
@@ -28,23 +25,56 @@ class KeptLog(logging.Handler):
         job.log(text, level=record.levelname.lower())
 
 
+class _Keeping:
+    """The logging of this process, which all its workers share: set up by the first, left as it was by the last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._workers = 0
+        self._added: list[logging.Handler] = []
+        self._level: int | None = None
+        """What the root logger's was, if it is another one now."""
+
+    def begin(self) -> None:
+        with self._lock:
+            self._workers += 1
+            if self._workers == 1:
+                self._set_up(logging.getLogger())
+
+    def end(self) -> None:
+        with self._lock:
+            self._workers -= 1
+            if not self._workers:
+                self._undo(logging.getLogger())
+
+    def _set_up(self, root: logging.Logger) -> None:
+        self._added = [KeptLog()]
+        if not root.handlers:  # nobody has set up logging: warnings are printed as before, and INFO is kept as well
+            self._added += [logging.lastResort] if logging.lastResort is not None else []
+            self._level = root.level
+            root.setLevel(min(root.level, logging.INFO))
+        for each in self._added:
+            root.addHandler(each)
+
+    def _undo(self, root: logging.Logger) -> None:
+        for each in self._added:
+            root.removeHandler(each)
+        if self._level is not None:
+            root.setLevel(self._level)
+            self._level = None
+
+
+_KEEPING = _Keeping()
+
+
 @contextmanager
 def kept_log(handlers: Set[str]) -> Iterator[None]:
-    """Keep the logs of these handlers' runs meanwhile."""
+    """Keep the logs of the runs that ask for it meanwhile; none does, if there are no such handlers."""
     if not handlers:
         yield
         return
-    root = logging.getLogger()
-    level = root.level
-    added: list[logging.Handler] = [KeptLog(handlers)]
-    if not root.handlers:  # nobody has set up logging: warnings are printed as before, and INFO is kept as well
-        added += [logging.lastResort] if logging.lastResort is not None else []
-        root.setLevel(min(level, logging.INFO))
-    for each in added:
-        root.addHandler(each)
+    _KEEPING.begin()
     try:
         yield
     finally:
-        for each in added:
-            root.removeHandler(each)
-        root.setLevel(level)
+        _KEEPING.end()

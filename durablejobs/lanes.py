@@ -99,22 +99,27 @@ class Lanes:
             share.is_drained = True
 
     def requests(self, worker_id: int, lease: float, most: int) -> list[ClaimRequest]:
-        """Return what each lane asks for now, together at most so many jobs."""
+        """Return what each lane asks for now, each at most so many jobs.
+
+        Together they may ask for more: which lane's jobs are there shows only at the claim.
+        """
         requests = []
         for share in self._shares.values():
             wanted = min(share.room(), most)
             if share.handlers is not None:
                 wanted = min(wanted, MOST_FILTERED)
-            most -= wanted
             order, quotas = self._plan.quotas(share.orders, wanted) if wanted else ((), ())
             requests.append(ClaimRequest(worker_id, order, wanted, lease, quotas, share.handlers))
         return requests
 
-    def note_claimed(self, requests: Sequence[ClaimRequest], claimed: Sequence[ClaimedJob]) -> None:
-        """Learn from a claim which lanes have nothing left."""
+    def note_claimed(self, requests: Sequence[ClaimRequest], claimed: Sequence[ClaimedJob], most: int) -> None:
+        """Learn from a claim of at most so many jobs together which lanes have nothing left."""
         by_mode = self._by_mode(claimed)
         for share, request in zip(self._shares.values(), requests, strict=True):
-            share.is_drained = len(by_mode.get(share.mode, ())) < request.most
+            found = len(by_mode.get(share.mode, ()))
+            if most or not request.most:  # else those before it have taken all, and nobody has looked for it
+                share.is_drained = found < min(request.most, most)
+            most -= found
 
     # Running
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -24,15 +25,26 @@ class Rescuer:
 
     A worker is dead when the kernel has dropped the lock on its seat: known at once, and never mistaken. It is hung
     when its heartbeat has not changed for the length of a lease *by this observer's monotonic clock*: neither a jump
-    of the wall clock nor a wrong one on the other side makes a living worker look hung.
+    of the wall clock nor a wrong one on the other side makes a living worker look hung. Nor does what keeps all of them
+    from writing, or stops them all: silence counts only while the observer itself gives its signs of life in time.
     """
 
-    def __init__(self, store: Store, worker_id: int, lease: float, max_crashes: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker_id: int,
+        lease: float,
+        max_crashes: int,
+        clock: Clock,
+        steady_since: Callable[[], float] = lambda: -math.inf,
+    ) -> None:
+        """`steady_since` says since when that is so, by the monotonic clock."""
         self._store = store
         self._worker_id = worker_id
         self._lease = lease
         self._max_crashes = max_crashes
         self._clock = clock
+        self._steady_since = steady_since
         self._seen: dict[int, tuple[str, float]] = {}
         self._claimed: dict[int, frozenset[int]] = {}
         """What a worker had claimed when it was found to be gone, as long as not all of that is given back."""
@@ -61,8 +73,9 @@ class Rescuer:
         heartbeat, since = self._seen.get(vital.id, ("", now))
         if heartbeat != vital.heartbeat_at:
             self._seen[vital.id] = (vital.heartbeat_at, now)
+            self._claimed.pop(vital.id, None)
             return False
-        return now - since > self._lease
+        return now - max(since, self._steady_since()) > self._lease
 
     def _running_jobs(self, vital: Vital) -> frozenset[int] | None:
         """Return what the worker has marked as running; None when nobody knows."""
@@ -79,6 +92,8 @@ class Rescuer:
         rescued: list[Rescued] = []
         while batch := self._store.upkeep.rescue_worker(vital, is_dead, started, self._max_crashes, cause):
             rescued += batch
+        if not rescued and not is_dead and vital not in self._store.workers.vitals():
+            return []  # it is not gone: it has given a sign of life meanwhile
         is_done = not claimed & self._store.upkeep.claimed_by(vital.id)
         if is_done:
             self._seen[vital.id] = (vital.heartbeat_at, math.inf)  # unless it beats again

@@ -114,20 +114,28 @@ class Supervisor:
         return any(seat.process is not None for seat in self._seats)
 
     def _may_start(self, seat: _Seat) -> bool:
-        if seat.process is not None or seat.is_over or seat.start_at > time.monotonic():
+        if seat.process is not None or seat.is_over or self._stop_requests or seat.start_at > time.monotonic():
             return False
         # The first one tries it out alone: a mistake in the handlers or options is said once.
         return self._has_been_up or not self._is_any_running()
 
     def _start(self, seat: _Seat) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            # A process group of its own: Ctrl-C in a terminal is the supervisor's to pass on.
-            seat.process = subprocess.Popen(self._command(seat.number), stdin=theirs.fileno(), process_group=0)  # noqa: S603
-        seat.link, seat.is_up, seat.started_at = ours, False, time.monotonic()
-        self._selector.register(ours, selectors.EVENT_READ, seat)
+        seat.is_up, seat.started_at = False, time.monotonic()
+        try:
+            seat.process, seat.link = _begin(self._command(seat.number))
+        except OSError as error:  # no process, memory or file is left just now, or Python is being replaced
+            self._take_no_start(seat, error)
+            return
+        self._selector.register(seat.link, selectors.EVENT_READ, seat)
         log.info("worker %d of %d has pid %d", seat.number, len(self._seats), seat.process.pid)
+
+    def _take_no_start(self, seat: _Seat, error: OSError) -> None:
+        """Go on with the others for the moment; without any there is nothing to go on with."""
+        if self._has_been_up:
+            self._plan_restart(seat, f"could not be started ({error})")
+        else:
+            log.error("worker %d could not be started: %s", seat.number, error)
+            self._give_up(1)
 
     def _hear(self, seat: _Seat) -> None:
         assert seat.link is not None
@@ -168,14 +176,14 @@ class Supervisor:
             if not self._has_been_up or self._failed_starts >= MOST_FAILED_STARTS:
                 self._give_up(code)
                 return
-        self._plan_restart(seat, code)
+        self._plan_restart(seat, f"has ended (exit code {code})")
 
-    def _plan_restart(self, seat: _Seat, code: int) -> None:
+    def _plan_restart(self, seat: _Seat, what: str) -> None:
         now = time.monotonic()
         if now - seat.started_at > LIVED_WELL:
             seat.pause = FIRST_PAUSE
         seat.start_at = now + seat.pause
-        log.warning("worker %d has ended (exit code %d) and is started again in %g s", seat.number, code, seat.pause)
+        log.warning("worker %d %s and is started again in %g s", seat.number, what, seat.pause)
         seat.pause = min(2 * seat.pause, LONGEST_PAUSE)
 
     def _give_up(self, code: int) -> None:
@@ -206,6 +214,19 @@ class Supervisor:
         self._selector.close()
         self._bell.close()
         self._button.close()
+
+
+def _begin(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a worker; return its process and our end of its standard input."""
+    ours, theirs = socket.socketpair()
+    try:
+        ours.setblocking(False)
+        with theirs:
+            # A process group of its own: Ctrl-C in a terminal is the supervisor's to pass on.
+            return subprocess.Popen(command, stdin=theirs.fileno(), process_group=0), ours  # noqa: S603
+    except BaseException:
+        ours.close()
+        raise
 
 
 def leave_signals_to_the_supervisor() -> None:

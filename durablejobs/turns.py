@@ -5,9 +5,8 @@ Between them the worker holds jobs: those that it has claimed, and endings that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 from .config import WorkerConfig
@@ -32,7 +31,7 @@ GIVEN_BACK_TOGETHER: Final = 500
 class Turns:
     """What a registered worker holds, and its transactions about that.
 
-    `persist` does something again and again while the database reports errors.
+    What a transaction was to store is kept until one has: each of them can be repeated after an error.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Turns:
         isolation: Isolation,
         journal: Journal,
         reporter: Reporter,
-        persist: Callable[[Callable[[], object]], None],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -55,12 +53,14 @@ class Turns:
         self._isolation = isolation
         self._journal = journal
         self._reporter = reporter
-        self._persist = persist
         self._clock = store.clock
         self._limits = executor.running_limits()
         self._unsettled: list[Ending] = []
         self._last_notes: list[Notes] = []
         """Of the runs whose endings are not settled."""
+        self._set_aside: list[ClaimedJob] = []
+        """What no lane has any more, and the database does not know yet to be given back."""
+        self._notes_set_aside: list[Notes] = []
         self.held: Final = HeldClaims()
         self.is_quiet = False
         """Whether it begins nothing more, though it goes on."""
@@ -75,21 +75,25 @@ class Turns:
         self._store.check_identity()
         if self.must_reconcile or self._clock.monotonic() >= self._reconcile_at:
             self.reconcile()
-        self.give_back(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
+        self.set_aside(self._lanes.take_stale(self._clock.monotonic(), STALE_AFTER))
+        self.give_back()
         self._take_finished()
-        requests = self._lanes.requests(self._worker_id, self._config.lease, self.most_wanted())
+        most = self.most_wanted()
+        requests = self._lanes.requests(self._worker_id, self._config.lease, most)
         if self._unsettled:
-            turn = self._store.claims.turn(self._unsettled, *requests, notes=self._last_notes, limits=self._limits)
+            turn = self._store.claims.turn(
+                self._unsettled, *requests, most=most, notes=self._last_notes, limits=self._limits
+            )
             self._conclude(turn.settlement)
-            self._accept(requests, turn.claimed)
+            self._accept(requests, turn.claimed, most)
         elif any(request.most for request in requests):
-            self._take_idle(requests)
+            self._take_idle(requests, most)
 
-    def _take_idle(self, requests: Sequence[ClaimRequest]) -> None:
-        peek, claimed = self._store.claims.idle_turn(*requests, limits=self._limits)
+    def _take_idle(self, requests: Sequence[ClaimRequest], most: int) -> None:
+        peek, claimed = self._store.claims.idle_turn(*requests, most=most, limits=self._limits)
         self.next_due = peek.next_due
         if peek.has_work:
-            self._accept(requests, claimed)
+            self._accept(requests, claimed, most)
         else:
             self._lanes.note_empty()
 
@@ -102,9 +106,9 @@ class Turns:
         begun = self._reporter.report.runs + len(self._unsettled) + self._lanes.unfinished
         return max(0, self._config.max_jobs - begun)
 
-    def _accept(self, requests: Sequence[ClaimRequest], claimed: list[ClaimedJob]) -> None:
+    def _accept(self, requests: Sequence[ClaimRequest], claimed: list[ClaimedJob], most: int) -> None:
         """Hand over to the lanes what was claimed."""
-        self._lanes.note_claimed(requests, claimed)
+        self._lanes.note_claimed(requests, claimed, most)
         self.held.add(claimed)
         self._lanes.submit(self._isolation.hold_back(claimed))
         if not self._lanes.in_flight:
@@ -135,14 +139,22 @@ class Turns:
 
     def give_back_unstarted(self) -> None:
         """Give back what has not begun."""
-        self.give_back(self._lanes.take_unstarted() + self._isolation.take_waiting())
+        self.set_aside(self._lanes.take_unstarted() + self._isolation.take_waiting())
+        self.give_back()
 
-    def give_back(self, claimed: list[ClaimedJob]) -> None:
-        """Give claimed jobs back, their attempts unspent; others write between one part of many and the next."""
-        for start in range(0, len(claimed), GIVEN_BACK_TOGETHER):
-            part = claimed[start : start + GIVEN_BACK_TOGETHER]
-            notes = self._journal.take(part)
-            self._persist(partial(self._store.claims.release, part, notes))
+    def set_aside(self, claimed: list[ClaimedJob]) -> None:
+        """Keep claimed jobs that no lane has any more, to be given back, with what they have said so far."""
+        if claimed:
+            self._set_aside += claimed
+            self._notes_set_aside += self._journal.take(claimed)
+
+    def give_back(self) -> None:
+        """Give back what is set aside, the attempts unspent; others write between one part of many and the next."""
+        while self._set_aside:
+            part = self._set_aside[:GIVEN_BACK_TOGETHER]
+            self._store.claims.release(part, self._notes_set_aside)
+            self._notes_set_aside = []
+            del self._set_aside[: len(part)]
             self._forget(part)
 
     def reconcile(self) -> None:
@@ -165,5 +177,5 @@ class Turns:
 
     @property
     def has_jobs(self) -> bool:
-        """Whether jobs are waiting here, running, or not settled."""
-        return bool(self._lanes.unfinished or self._isolation.is_active or self._unsettled)
+        """Whether jobs are waiting here, running, not settled, or not given back."""
+        return bool(self._lanes.unfinished or self._isolation.is_active or self._unsettled or self._set_aside)

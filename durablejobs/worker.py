@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 from .children import ChildProgram
@@ -29,15 +28,13 @@ from .journal import Journal
 from .kept_log import kept_log
 from .lane_builder import LaneBuilder, lane_sizes
 from .maintenance import Pruner, Rescuer
+from .membership import Membership
 from .queues import parse_queues
-from .records import Wish
 from .report import EndingListener, Reporter, WorkerReport
 from .resources import Resources
 from .signals import stop_on_signals
 from .store import Store
-from .store.workers import Registration
 from .turns import STALE_AFTER, Turns
-from .version import __version__
 from .waker import Waker
 from .watchdog import Watchdog
 
@@ -77,7 +74,6 @@ class Worker:
         self._stop_requests = 0
         self._failure: DurableJobsError | None = None
         self._waker: Waker | None = None
-        self._wish: Wish | None = None
 
     def stop(self) -> None:
         """Ask the worker to end: the first call lets running jobs finish, the second gives them back."""
@@ -116,8 +112,8 @@ class Worker:
         self._store.open()
         self._store.handlers.publish_redactions(self._executor.redactions())
         self._store.handlers.publish_limits(self._executor.running_limits(), self._executor.handler_names())
-        self._start()
-        try:
+        with ExitStack() as ends:
+            self._start(ends)
             self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there
             self._resources.set_up(self._executor.resources_of(Mode.THREAD, Mode.ASYNC))
             stops = stop_on_signals(self.drain if is_supervised else self.stop)
@@ -127,44 +123,54 @@ class Worker:
                     self._maintain()
                     self._wait()
                 self._drain()
-        finally:
-            self._end()
         if self._failure is not None:
             raise self._failure
         return self._reporter.report
 
     # Beginning and end
 
-    def _start(self) -> None:
-        self._worker_id, self._seat = self._store.workers.register(self._describe)
-        self._build()
+    def _start(self, ends: ExitStack) -> None:
+        """Register, and start the parts; `ends` ends them, the last first, however far they have come."""
+        concurrency = sum(lane_sizes(self._executor, self._config).values())
+        self._membership = Membership(self._store, self._config.name, self._queues, concurrency)
+        self._membership.join()
+        ends.callback(self._sign_off)
+        self._waker = waker = Waker()
+        ends.callback(waker.close)
+        self._build(waker)
+        ends.callback(self._look_what_is_left)
+        ends.callback(self._reporter.flush)
+        ends.callback(self._watchdog.stop)
+        ends.callback(self._journal.close)
+        ends.callback(self._lanes.stop)
+        ends.callback(self._heartbeat.stop)
+        ends.callback(self._resources.take_down)
         self._lanes.start()
         self._watchdog.start()
         self._heartbeat.start()
         log.info(
             "worker %s started: database %s, queues %s, concurrency %d",
-            self._name(),
+            self._membership.name,
             self._store.location,
             self._queues,
             self._config.concurrency,
         )
         for finding in examine_surroundings(self._store):
             log.log(finding.severity, "%s. %s `durablejobs doctor` says more", finding.what, finding.remedy)
-        self._reporter.note_worker("worker_started", self._name())
+        self._reporter.note_worker("worker_started", self._membership.name)
         self._maintain()
 
-    def _build(self) -> None:
+    def _build(self, waker: Waker) -> None:
         """Make the parts of a registered worker; none of them runs yet."""
-        config = self._config
-        self._waker = Waker()
+        config, worker_id = self._config, self._membership.worker_id
         self._watchdog = Watchdog(self._clock, self._reporter.note_stuck)
         self._lanes = LaneBuilder(
             self._executor,
             config,
             self._clock,
-            self._waker.wake,
+            waker.wake,
             self._watchdog,
-            self._seat,
+            self._membership.seat,
             self._child_program,
             self._journal.accept,
             self._fail,
@@ -174,51 +180,45 @@ class Worker:
         self._isolation = Isolation(config.max_crashes, lambda job: self._lanes.mode_of(job) is Mode.PROCESS)
         self._turns = Turns(
             self._store,
-            self._worker_id,
+            worker_id,
             config,
             self._executor,
             self._lanes,
             self._isolation,
             self._journal,
             self._reporter,
-            self._persist,
         )
         self._heartbeat = Heartbeat(
-            self._store.workers, self._worker_id, config.heartbeat, config.lease, self._watchdog.stuck
+            self._store.workers,
+            worker_id,
+            config.heartbeat,
+            config.lease,
+            self._clock,
+            self._watchdog.stuck,
         )
-        self._rescuer = Rescuer(self._store, self._worker_id, config.lease, config.max_crashes, self._clock)
+        self._rescuer = Rescuer(
+            self._store,
+            worker_id,
+            config.lease,
+            config.max_crashes,
+            self._clock,
+            self._heartbeat.rhythm.steady_since,
+        )
         self._pruner = Pruner(self._store, config.retention, config.prune_interval, self._clock)
         path = self._store.database.path
         self._log_alarm = LogAlarm(str(path), self._clock) if path is not None else None
         self._next_rescue = self._clock.monotonic()
 
-    def _name(self) -> str:
-        return self._config.name or f"{socket.gethostname()}:{os.getpid()}"
-
-    def _describe(self, seat: int | None, now: str) -> Registration:
-        return Registration(
-            name=self._name(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            seat=seat,
-            queues=str(self._queues),
-            concurrency=sum(lane_sizes(self._executor, self._config).values()),
-            version=__version__,
-            started_at=now,
-            heartbeat_at=now,
-            asked_to=self._wish,
-        )
-
     def _drain(self) -> None:
         """Give back what has not begun, let the rest finish within the grace period, settle it."""
-        self._turns.give_back_unstarted()
+        self._persist(self._turns.give_back_unstarted)
         if self._lanes.in_flight:
             log.info("stopping: %d running jobs may take %g s to finish", self._lanes.in_flight, self._config.grace)
         until = self._clock.monotonic() + self._config.grace
         while self._lanes.in_flight and self._clock.monotonic() < until and self._stop_requests < 2:
             self._sleep(min(max(0.0, until - self._clock.monotonic()), RESCUE_EVERY))
             self._persist(self._turns.settle)
-            self._turns.give_back(self._lanes.take_unstarted())
+            self._persist(self._turns.give_back_unstarted)
             self._persist(self._turns.stop_cancelled)
         self._persist(self._turns.settle)
         unfinished = self._lanes.running()
@@ -226,34 +226,31 @@ class Worker:
             log.warning("stopped: %d running jobs are given back and will run again", len(unfinished))
             self._reporter.report.given_back = len(unfinished)
             self._lanes.stop()  # first: what can be stopped does not run beside its next attempt
-            self._turns.give_back(unfinished)
+            self._turns.set_aside(unfinished)
+            self._persist(self._turns.give_back)
 
-    def _end(self) -> None:
-        self._resources.take_down()
-        self._heartbeat.stop()
-        self._lanes.stop()
-        self._journal.close()
-        self._watchdog.stop()
-        if self._waker is not None:
-            self._waker.close()
-        self._reporter.flush()
-        if self._turns.held:  # the register says whose they are, for those who rescue them
+    def _look_what_is_left(self) -> None:
+        """Find out what of this worker stays when it signs off."""
+        is_left = bool(self._turns.held)
+        # A handler that was given back but is still running goes on marking its seat until the process ends.
+        self._membership.keeps_seat = is_left or bool(self._lanes.running())
+        self._membership.keeps_row = is_left
+        if is_left:  # the register says whose they are, for those who rescue them
             log.warning("%d claimed jobs are left for other workers to rescue", len(self._turns.held))
-        else:
-            self._sign_off()
-        self._reporter.note_worker("worker_stopped", self._name())
-        log.info("worker %s ended after %d runs", self._name(), self._reporter.report.runs)
+        elif self._turns.must_reconcile:  # a commit may have claimed, unknown to us, what nobody would rescue soon
+            self._reconcile_at_last()
+
+    def _reconcile_at_last(self) -> None:
+        try:
+            self._turns.reconcile()
+        except DatabaseError as error:
+            self._membership.keeps_row = True
+            log.warning("could not sign off: %s", error)  # others see the free seat and clean up
 
     def _sign_off(self) -> None:
-        try:
-            if self._turns.must_reconcile:  # a commit may have claimed, unknown to us, what nobody would rescue soon
-                self._turns.reconcile()
-            self._store.workers.unregister(self._worker_id)
-        except DatabaseError as error:
-            log.warning("could not sign off: %s", error)  # others see the free seat and clean up
-        # A handler that was given back but is still running goes on marking its seat until the process ends.
-        if self._seat is not None and not self._lanes.running():
-            self._seat.leave()
+        self._membership.leave()
+        self._reporter.note_worker("worker_stopped", self._membership.name)
+        log.info("worker %s ended after %d runs", self._membership.name, self._reporter.report.runs)
 
     def _is_done(self) -> bool:
         if self._stop_requests:
@@ -307,7 +304,8 @@ class Worker:
             if self._pruner.run():
                 self._next_rescue = self._clock.monotonic()  # there may be more: go on in the next turn
             if not self._heartbeat.is_registered:
-                self._register_again()
+                self._membership.join_again()
+                self._heartbeat.is_registered = True
         except DatabaseReplacedError:
             raise
         except DatabaseError as error:
@@ -315,20 +313,15 @@ class Worker:
 
     def _heed(self) -> None:
         """Do what a person has asked this worker to do, by `durablejobs workers`."""
-        was_quiet, self._wish = self._turns.is_quiet, self._store.workers.asked_to(self._worker_id, self._wish)
-        self._turns.is_quiet = self._wish == "quiet"
-        if self._wish == "stop" and not self._stop_requests:
+        was_quiet, wish = self._turns.is_quiet, self._membership.ask_for_wish()
+        self._turns.is_quiet = wish == "quiet"
+        if wish == "stop" and not self._stop_requests:
             log.info("somebody has asked this worker to stop")
             self.drain()
         if self._turns.is_quiet != was_quiet:
             log.info("somebody has asked this worker to %s", "begin nothing more" if self._turns.is_quiet else "go on")
             if self._turns.is_quiet:
                 self._turns.give_back_unstarted()
-
-    def _register_again(self) -> None:
-        seat = self._seat.number if self._seat is not None else None
-        self._store.workers.register_again(self._worker_id, self._describe(seat, self._clock.now_text()))
-        self._heartbeat.is_registered = True
 
     def _sleep(self, seconds: float) -> None:
         if self._waker is not None:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from durablejobs.journal import (
     Journal,
     progress_text,
 )
+from durablejobs.kept_log import kept_log
 from durablejobs.outcomes import Succeeded
 from durablejobs.store import Store
 from durablejobs.store.doors.claims import Claims
@@ -30,6 +32,7 @@ from durablejobs.store.effects import JobTransaction
 
 from .conftest import Claim, Enqueue, Settle, Sql
 from .test_executor import claimed
+from .worker.harness import PATIENCE, wait_until
 
 JOB = claimed()
 
@@ -396,6 +399,47 @@ def test_the_worker_leaves_logging_as_it_was(jobs: DurableJobs) -> None:
     before = list(logging.getLogger().handlers)
     jobs.work(burst=True, concurrency=1)
     assert logging.getLogger().handlers == before
+
+
+def test_two_workers_in_one_process_keep_each_line_once(jobs: DurableJobs, logger: logging.Logger) -> None:
+    jobs.handler("talk", keep_log=True)(lambda: logger.error("said once"))
+    workers = [jobs.worker(concurrency=1) for _ in range(2)]
+    threads = [threading.Thread(target=worker.run) for worker in workers]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(jobs.workers()) == 2, "both have come up")
+    job = jobs.enqueue("talk")
+    job.wait(PATIENCE)
+    for worker, thread in zip(workers, threads, strict=True):
+        worker.stop()
+        thread.join(PATIENCE)
+    assert messages(jobs.log_of(job.id)) == [("error", "said once")]
+
+
+def test_a_job_whose_handler_keeps_no_log_keeps_none_beside_a_worker_whose_handler_of_that_name_does(
+    jobs: DurableJobs, logger: logging.Logger
+) -> None:
+    jobs.handler("talk")(lambda: logger.error("said"))
+    job = jobs.enqueue("talk")
+    with kept_log({"talk"}):
+        jobs.work(burst=True, concurrency=1)
+    assert jobs.log_of(job.id) == []
+
+
+def test_the_last_worker_of_a_process_to_end_leaves_logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the first leaves it as the other needs it."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", logging.WARNING)
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(kept_log({"one"}))
+    set_up = list(root.handlers)
+    second.enter_context(kept_log({"two"}))
+    assert (root.handlers, root.level) == (set_up, logging.INFO)
+    first.close()
+    assert (root.handlers, root.level) == (set_up, logging.INFO)
+    second.close()
+    assert (root.handlers, root.level) == ([], logging.WARNING)
 
 
 # In a child process

@@ -9,15 +9,19 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from durablejobs import FOREVER, Retention
 from durablejobs.clock import to_text
+from durablejobs.heartbeat import Rhythm
 from durablejobs.maintenance import Pruner, Rescuer, finished_before
 from durablejobs.outcomes import Succeeded
 from durablejobs.statuses import Status
 from durablejobs.store import Store
+from durablejobs.store.doors.upkeep import Upkeep
+from durablejobs.store.rescues import Rescued
 from durablejobs.store.workers import Registration
 
 from .clocks import START, ManualClock
@@ -215,6 +219,79 @@ def test_a_worker_whose_row_was_written_by_a_clock_far_ahead_is_judged_by_ours(
     store.workers.heartbeat(hung, lease=30)
     clock.set(START)
     rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    assert rescuer.run() == []
+    clock.advance(31)
+    assert len(rescuer.run()) == 1
+
+
+@pytest.fixture
+def rhythm(clock: ManualClock) -> Rhythm:
+    """That of the observer's own heartbeat."""
+    return Rhythm(interval=8, lease=30, clock=clock)
+
+
+@pytest.fixture
+def beating_rescuer(store: Store, clock: ManualClock, rhythm: Rhythm) -> Rescuer:
+    """One that has given a sign of life itself, and looked at the others."""
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=rhythm.steady_since)
+    assert rescuer.run() == []
+    return rescuer
+
+
+def test_a_hung_worker_is_found_by_one_that_gives_its_own_signs_of_life_in_time(
+    hung: int, clock: ManualClock, rhythm: Rhythm, beating_rescuer: Rescuer
+) -> None:
+    for _ in range(3):
+        clock.advance(9)
+        rhythm.beat()
+        assert beating_rescuer.run() == []
+    clock.advance(4)
+    assert len(beating_rescuer.run()) == 1
+
+
+@pytest.mark.parametrize("looks_first", [True, False], ids=["looks first", "beats first"])
+def test_silence_counts_afresh_after_the_observer_has_been_silent_too(
+    hung: int, clock: ManualClock, rhythm: Rhythm, beating_rescuer: Rescuer, looks_first: bool
+) -> None:
+    """Another may have kept all from writing, or all were paused."""
+    clock.advance(31)
+    if looks_first:
+        assert beating_rescuer.run() == []
+    rhythm.beat()
+    for _ in range(3):
+        assert beating_rescuer.run() == []
+        clock.advance(9)
+        rhythm.beat()
+    assert beating_rescuer.run() == []
+    clock.advance(4)
+    assert len(beating_rescuer.run()) == 1
+
+
+def test_nobody_is_found_hung_while_the_observer_cannot_write(
+    hung: int, clock: ManualClock, beating_rescuer: Rescuer
+) -> None:
+    for _ in range(200):
+        clock.advance(0.5)
+        assert beating_rescuer.run() == []
+
+
+def test_who_beats_while_the_rescuer_waits_for_the_write_lock_is_left_alone(
+    store: Store, clock: ManualClock, hung: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer.run()
+    clock.advance(31)
+    rescue = Upkeep.rescue_worker
+
+    def comes_second(upkeep: Upkeep, *args: Any) -> list[Rescued]:
+        store.workers.heartbeat(hung, lease=30)
+        return rescue(upkeep, *args)
+
+    monkeypatch.setattr(Upkeep, "rescue_worker", comes_second)
+    with caplog.at_level(logging.WARNING, "durablejobs.worker"):
+        assert rescuer.run() == []
+    assert caplog.messages == []
+    monkeypatch.undo()
     assert rescuer.run() == []
     clock.advance(31)
     assert len(rescuer.run()) == 1

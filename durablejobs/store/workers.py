@@ -49,6 +49,10 @@ _REGISTER_AGAIN: Final = HotStatement(
     insert(job_workers).values({name: bindparam(name) for name in ("id", *Registration._fields)})
 )
 _VITALS: Final = HotStatement(select(*(job_workers.c[name] for name in Vital._fields)))
+# Who writes it at this moment lives, or was stopped in the middle of it: that is not waited for.
+_LAST_HEARTBEAT: Final = HotStatement(
+    select(job_workers.c.heartbeat_at).where(job_workers.c.id == bindparam("worker")).with_for_update(skip_locked=True)
+)
 _HEARTBEAT: Final = HotStatement(
     update(job_workers)
     .where(job_workers.c.id == bindparam("worker"))
@@ -71,6 +75,12 @@ def register_again(connection: Connection, worker_id: int, registration: Registr
 def vitals(connection: Connection) -> list[Vital]:
     """Return all registered workers."""
     return [Vital._make(row) for row in _VITALS.run(connection, {})]
+
+
+def is_silent_since(connection: Connection, vital: Vital) -> bool:
+    """Return whether this worker has given no sign of life since it was looked at, and gives none just now."""
+    row = _LAST_HEARTBEAT.run(connection, {"worker": vital.id}).fetchone()
+    return row is not None and row[0] == vital.heartbeat_at
 
 
 def heartbeat(connection: Connection, worker_id: int, now: str, stuck: Sequence[int]) -> bool:

@@ -54,6 +54,7 @@ class _DoomedClaims(Claims):
         self,
         finished: Sequence[Ending],
         *requests: ClaimRequest,
+        most: int | None = None,
         notes: Sequence[Notes] = (),
         limits: Mapping[str, RunningLimit] = NO_LIMITS,
     ) -> Turn:
@@ -62,7 +63,7 @@ class _DoomedClaims(Claims):
         if self._at == "end" and last_words:
             self.settle(requests[0].worker_id, [ending for ending in finished if ending not in last_words])
             _die()
-        turn = super().turn(finished, *requests, notes=notes, limits=limits)
+        turn = super().turn(finished, *requests, most=most, notes=notes, limits=limits)
         if self._at == "start" and any(self._is_chosen(job.handler) for job in turn.claimed):
             _die()
         return turn

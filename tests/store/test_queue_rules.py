@@ -98,6 +98,18 @@ def test_the_lanes_of_a_worker_share_the_room(store: Store, enqueue: Enqueue) ->
     assert [job.handler for job in store.claims.turn([], *requests).claimed] == ["a", "a", "b"]
 
 
+@pytest.mark.parametrize("most", [0, 1, 3, 5, 9])
+def test_the_lanes_of_a_worker_share_what_they_may_claim_together_and_none_keeps_what_it_does_not_find(
+    store: Store, enqueue: Enqueue, most: int
+) -> None:
+    for _ in range(4):
+        enqueue(handler="b")
+    enqueue(handler="a")
+    requests = [ClaimRequest(1, (), 9, 30, handlers=HandlerFilter(("a",), are_excluded=flag)) for flag in (False, True)]
+    claimed = store.claims.idle_turn(*requests, most=most).claimed
+    assert [job.handler for job in claimed] == ["a", "b", "b", "b", "b"][:most]
+
+
 def test_other_handlers_at_the_head_of_a_limited_queue_do_not_use_up_its_room(store: Store, enqueue: Enqueue) -> None:
     store.acts.limit("mail", 2)
     for handler in ("other", "other", "other", "mine"):

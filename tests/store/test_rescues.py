@@ -22,7 +22,8 @@ def rescue(
     store: Store, worker: int = 1, started: Set[int] | None = frozenset(), max_crashes: int = 5, is_dead: bool = True
 ) -> list[tuple[int, Status, bool]]:
     """Rescue all there is, batch by batch; return each job's id, its new status, and whether it has crashed."""
-    vital = Vital(worker, "worker", "host", 1, None, "")
+    looked_at = {vital.id: vital for vital in store.workers.vitals()}
+    vital = looked_at.get(worker) or Vital(worker, "worker", "host", 1, None, "")
     rescued: list[Rescued] = []
     while batch := store.upkeep.rescue_worker(vital, is_dead, started, max_crashes, "its worker died"):
         rescued += batch
@@ -203,8 +204,22 @@ def test_a_dead_worker_is_removed_after_its_last_job_and_a_hung_one_stays(
     assert [each.id for each in store.workers.vitals()] == [dead, hung]
     assert store.upkeep.rescue_worker(vital, True, set(), 5, "it died") == []
     assert [each.id for each in store.workers.vitals()] == [hung]
-    rescue(store, worker=hung, is_dead=False)
+    assert len(rescue(store, worker=hung, is_dead=False)) == 1
     assert [each.id for each in store.workers.vitals()] == [hung]
+
+
+def test_a_hung_worker_that_has_beaten_since_it_was_looked_at_keeps_its_jobs(
+    store: Store, register: Register, enqueue: Enqueue, claim: Claim, clock: ManualClock
+) -> None:
+    worker = register()
+    enqueue()
+    claim(worker=worker)
+    [before] = store.workers.vitals()
+    clock.advance(1)
+    store.workers.heartbeat(worker, lease=30)
+    assert store.upkeep.rescue_worker(before, False, None, 5, "it was silent") == []
+    [now] = store.workers.vitals()
+    assert len(store.upkeep.rescue_worker(now, False, None, 5, "it was silent")) == 1
 
 
 def test_a_worker_that_was_taken_for_dead_registers_again_under_its_old_id(store: Store, register: Register) -> None:

@@ -7,18 +7,22 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from durablejobs import CommitUnknownError, DatabaseUnusableError, DurableJobs
+from durablejobs import CommitUnknownError, DatabaseBusyError, DatabaseUnusableError, DurableJobs
+from durablejobs.jobs import ClaimedJob, Notes
+from durablejobs.read_ahead import ReadAhead
+from durablejobs.statuses import Status
 from durablejobs.store.doors.claims import Claims
 
-from .harness import Nursery, Queue, wait_until
+from .harness import PATIENCE, Nursery, Queue, wait_until
 
 
 @pytest.mark.parametrize("busy_timeout", [0.3, 30])
@@ -201,3 +205,46 @@ def test_what_a_commit_of_unknown_outcome_has_claimed_is_given_back_before_the_w
             worker.run()
         assert (job.refresh().status, job.refresh().attempt) == ("pending", 0)
         assert jobs.workers() == []
+
+
+def test_jobs_that_could_not_be_given_back_at_once_are_given_back_in_a_later_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in no lane any more, and their worker lives: nobody else would ever run them."""
+    monkeypatch.setattr(ReadAhead, "jobs", 5)
+    monkeypatch.setattr("durablejobs.turns.STALE_AFTER", 3600)  # the turns themselves give nothing back
+    release, failures = Claims.release, 5  # a try that goes on for a lease gives up at the fifth
+    gate = threading.Event()
+
+    def fails_at_first(claims: Claims, claimed: Sequence[ClaimedJob], notes: Sequence[Notes] = ()) -> int:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise DatabaseBusyError(jobs.location, 0.1)
+        return release(claims, claimed, notes)
+
+    monkeypatch.setattr(Claims, "release", fails_at_first)
+    with closing(DurableJobs(tmp_path / "jobs.db")) as jobs:
+
+        def count(status: str) -> int:
+            return sum(each.counts.get(Status(status), 0) for each in jobs.statistics())
+
+        jobs.handler("slow")(gate.wait)
+        jobs.handler("echo")(lambda: None)
+        first = jobs.enqueue("slow")
+        jobs.enqueue_many("echo", [()] * 5)
+        worker = jobs.worker(concurrency=1, name="one", lease=2, heartbeat=0.5)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            wait_until(lambda: count("running") == 6, "the worker has claimed ahead")
+            assert jobs.quiet_worker("one") == 1
+            wait_until(lambda: count("pending") == 5, "they are given back")
+            assert first.refresh().status == "running"
+            assert jobs.resume_worker("one") == 1
+            gate.set()
+            wait_until(lambda: count("succeeded") == 6, "all have run")
+        finally:
+            gate.set()
+            worker.stop()
+            thread.join(PATIENCE)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from typing import NoReturn
+
 import pytest
 
 from durablejobs import DurableJobs, EnqueueOptions
+from durablejobs.statuses import Status
 
 from .harness import Queue, wait_until
 
@@ -66,12 +70,43 @@ def test_max_jobs_waits_for_jobs_that_are_not_there_yet(queue: Queue) -> None:
     assert queue.statuses() == {"succeeded": 2, "pending": 1}
 
 
+@pytest.mark.timeout(30, func_only=True)
+@pytest.mark.parametrize("most", [1, 5, 12])
+def test_max_jobs_is_for_whichever_lane_has_jobs(jobs: DurableJobs, most: int) -> None:
+    """The lane of the threads, which could take them all, has none."""
+    jobs.handler("threaded")(lambda: None)
+
+    @jobs.handler
+    async def on_the_loop() -> None: ...
+
+    jobs.enqueue_many("on_the_loop", [()] * 20)
+    assert jobs.work(max_jobs=most, concurrency=8).succeeded == most
+    [default] = jobs.statistics()
+    assert dict(default.counts) == {Status.SUCCEEDED: most, Status.PENDING: 20 - most}
+
+
 def test_a_worker_signs_off_at_its_end(queue: Queue) -> None:
     worker = queue.start_idle(name="carol", concurrency=3, queues="default")
     [row] = queue.registered()
     assert (row["name"], row["pid"], row["concurrency"], row["queues"]) == ("carol", worker.pid, 3, "default")
     worker.stop()
     assert queue.registered() == []
+
+
+@pytest.mark.parametrize("where", ["LaneBuilder.build", "Watchdog.start", "examine_surroundings", "Worker._maintain"])
+def test_a_worker_that_is_interrupted_while_it_starts_leaves_nothing_behind(
+    jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    jobs.handler("echo")(lambda: None)
+    threads = set(threading.enumerate())
+    monkeypatch.setattr(f"durablejobs.worker.{where}", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.work(concurrency=2)
+    assert jobs.workers() == []
+    wait_until(lambda: set(threading.enumerate()) <= threads, "no thread of it is left")
 
 
 def test_the_heartbeat_is_written_in_the_register(queue: Queue) -> None:

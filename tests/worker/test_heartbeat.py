@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from durablejobs.clock import SystemClock
 from durablejobs.errors import DatabaseBusyError
 from durablejobs.heartbeat import Heartbeat
 from durablejobs.store.doors.workers import Workers
@@ -30,7 +31,7 @@ class FaultyWorkers:
 
 
 def _beating(workers: Any, interval: float = 0.01) -> Heartbeat:
-    heartbeat = Heartbeat(cast("Workers", workers), 7, interval, 30)
+    heartbeat = Heartbeat(cast("Workers", workers), 7, interval, 30, SystemClock())
     heartbeat.start()
     return heartbeat
 

@@ -37,6 +37,10 @@ class ClaimRequest(NamedTuple):
     handlers: claims.HandlerFilter | None = None
     """None: the jobs of all handlers."""
 
+    def at_most(self, most: int) -> ClaimRequest:
+        """Return the same for no more jobs than these."""
+        return self if self.most <= most else self._replace(most=most)
+
 
 class Turn(NamedTuple):
     """What one turn of a worker's loop brought."""
@@ -63,13 +67,14 @@ class Claims(Door):
         self,
         finished: Sequence[Ending],
         *requests: ClaimRequest,
+        most: int | None = None,
         notes: Sequence[Notes] = (),
         limits: Mapping[str, RunningLimit] = NO_LIMITS,
     ) -> Turn:
         """Settle what has finished, promote what is due, claim what is wanted: one transaction, one sync.
 
-        There is a request for each lane of the worker, at least one. `notes` are of the runs that have finished,
-        `limits` those of the worker's handlers.
+        There is a request for each lane of the worker, at least one; `most` is how many jobs they may claim together,
+        the first ones first. `notes` are of the runs that have finished, `limits` those of the worker's handlers.
         """
         with self._write_hot() as connection:
             write_notes(connection, notes)
@@ -78,18 +83,24 @@ class Claims(Door):
             claims.promote(connection, to_text(now))
             rooms = queue_rules.rooms(connection, to_text(now))
             places = running_limits.places(connection, limits)
-            claimed = [job for request in requests for job in self._claim(connection, request, now, rooms, places)]
+            claimed: list[ClaimedJob] = []
+            for request in requests:
+                wanted = request if most is None else request.at_most(most - len(claimed))
+                claimed += self._claim(connection, wanted, now, rooms, places)
         return Turn(settlement, claimed)
 
-    def idle_turn(self, *requests: ClaimRequest, limits: Mapping[str, RunningLimit] = NO_LIMITS) -> IdleTurn:
+    def idle_turn(
+        self, *requests: ClaimRequest, most: int | None = None, limits: Mapping[str, RunningLimit] = NO_LIMITS
+    ) -> IdleTurn:
         """Take a turn with nothing to settle: look first, and claim only if something is there.
 
         The look waits for no writer. In PostgreSQL it claims as well, by the same statement, where that is one plain
         claim.
         """
-        peek, claimed = self._peek_and_claim(requests[0]) if self._is_plain(requests, limits) else (self.peek(), None)
+        is_plain = self._is_plain(requests, limits) and (most is None or requests[0].most <= most)
+        peek, claimed = self._peek_and_claim(requests[0]) if is_plain else (self.peek(), None)
         if claimed is None:
-            claimed = self.turn((), *requests, limits=limits).claimed if peek.has_work else []
+            claimed = self.turn((), *requests, most=most, limits=limits).claimed if peek.has_work else []
         return IdleTurn(peek, claimed)
 
     def _is_plain(self, requests: Sequence[ClaimRequest], limits: Mapping[str, RunningLimit]) -> bool:

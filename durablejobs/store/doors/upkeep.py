@@ -20,9 +20,12 @@ class Upkeep(Door):
     ) -> list[Rescued]:
         """Give back a batch of a dead or hung worker's jobs; a dead one is removed after the last batch.
 
-        The next batch is due as long as something comes back.
+        The next batch is due as long as something comes back. Nothing does if a hung one has given a sign of life since
+        it was looked at: it may have waited for the same write lock.
         """
         with self._write() as connection:
+            if not is_dead and not workers.is_silent_since(connection, worker):
+                return []
             orphans = rescues.orphans_of_worker(connection, worker.id)
             # In PostgreSQL another may be rescuing some at this moment: their worker stays registered till they are.
             if not orphans and is_dead and not held_jobs.claimed_by(connection, worker.id):

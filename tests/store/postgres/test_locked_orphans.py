@@ -84,6 +84,16 @@ def test_a_job_that_was_locked_is_not_taken_for_one_that_ran_alone(
     assert [(each.job_id, each.status) for each in rescuer.run()] == [(1, Status.PENDING)]
 
 
+def test_a_worker_that_was_stopped_in_its_heartbeat_is_not_waited_for_and_is_rescued_afterwards(
+    rescuer: Rescuer, clock: ManualClock, its_session: psycopg.Connection[Any], worker: int
+) -> None:
+    with its_session.transaction():
+        its_session.execute("SELECT id FROM job_workers WHERE id = %s FOR UPDATE", (worker,))
+        assert rescuer.run() == []
+    clock.advance(31)
+    assert [each.job_id for each in rescuer.run()] == [1, 2]
+
+
 def test_what_the_worker_claims_afterwards_is_not_waited_for(
     rescuer: Rescuer,
     clock: ManualClock,

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from ...conftest import RunPython
 from ..harness import wait_until
 from .conftest import PATIENCE, Site, is_alive
 
@@ -127,3 +128,41 @@ def test_a_handlers_program_does_not_inherit_the_link_to_the_supervisor(site: Si
     start(site, 2)
     for pid in workers(site):
         assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+
+
+SUPERVISE = """
+import logging, os, signal, sys
+from durablejobs import supervisor
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+supervisor.FIRST_PAUSE = 0.01
+PYTHON = [sys.executable, "-S", "-c"]
+UNTIL_TOLD = [*PYTHON, "import os; os.write(0, b'+'); os.read(0, 1)"]
+FALLS = [*PYTHON, "import os; os.write(0, b'+'); os._exit(3)"]
+STOPS_ALL = [*PYTHON, "import os, signal; os.write(0, b'+'); os.kill(os.getppid(), signal.SIGTERM); os.read(0, 1)"]
+CANNOT = ["/nonexistent/python"]
+commands = [eval(name) for name in sys.argv[1:]]
+files = len(os.listdir("/proc/self/fd"))
+code = supervisor.Supervisor(lambda _number: commands.pop(0), 2).run()
+print("code", code, "commands left", len(commands), "files left open", len(os.listdir("/proc/self/fd")) - files)
+"""
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again_and_the_others_go_on(run_python: RunPython) -> None:
+    ran = run_python(SUPERVISE, "UNTIL_TOLD", "FALLS", "CANNOT", "CANNOT", "STOPS_ALL")
+    assert ran.stderr == ""
+    *_, first, second, end = ran.stdout.splitlines()
+    assert first == (
+        "worker 2 could not be started ([Errno 2] No such file or directory: '/nonexistent/python') "
+        "and is started again in 0.02 s"
+    )
+    assert second.endswith("and is started again in 0.04 s")
+    assert end == "code 0 commands left 0 files left open 0"
+
+
+def test_a_supervisor_whose_first_worker_cannot_be_started_says_so_and_ends(run_python: RunPython) -> None:
+    ran = run_python(SUPERVISE, "CANNOT")
+    assert ran.stderr == ""
+    said, end = ran.stdout.splitlines()
+    assert said.startswith("worker 1 could not be started: ")
+    assert end == "code 1 commands left 0 files left open 0"
