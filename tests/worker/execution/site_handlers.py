@@ -130,6 +130,24 @@ def process_stubborn() -> None:
             note("asked")
 
 
+@jobs.handler(timeout=0.3, max_attempts=1)
+def fan_out() -> None:
+    """Spend all time in what is not interrupted."""
+    while True:
+        jobs.enqueue("thread_pid")
+
+
+@jobs.handler(timeout=0.05, max_attempts=1)
+def undo(spin: float) -> None:
+    """Roll back at about the moment of the timeout."""
+    until = time.monotonic() + spin
+    with current_job().transaction() as connection:
+        connection.execute(text("SELECT 1"))
+        while time.monotonic() < until:
+            pass
+        raise ValueError("undone")
+
+
 def swallow() -> str:
     try:
         while True:

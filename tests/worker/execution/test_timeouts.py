@@ -29,6 +29,21 @@ def test_a_timeout_of_one_enqueue_or_of_an_insert_by_sql_counts_more_than_the_ha
     assert messages == [f"ran longer than its timeout of {seconds} s" for seconds in ("0.1", "0.2", "0.3")]
 
 
+def test_a_handler_that_spends_its_time_enqueueing_is_stopped_too(site: Site) -> None:
+    job_id = site.using(max_attempts=1).enqueue("fan_out").id
+    site.start("--concurrency", 1)
+    site.wait_for("failed", job_id)
+    assert site.errors(job_id)[0]["kind"] == "timeout"
+
+
+def test_timeouts_while_handlers_roll_back_leave_nothing_open_and_harm_no_other_job(site: Site) -> None:
+    ids = [site.using(max_attempts=1).enqueue("undo", 0.045 + 0.0001 * number).id for number in range(80)]
+    site.run("--concurrency", 2)
+    errors = {site.errors(job_id)[0]["message"] for job_id in ids}
+    assert errors == {"ValueError: undone", "ran longer than its timeout of 0.05 s"}
+    site.enqueue("thread_pid")  # somebody else can write
+
+
 def test_a_timed_out_attempt_is_tried_again(site: Site) -> None:
     job_id = site.using(timeout=0.1, max_attempts=3).enqueue("async_sleep").id
     site.start()
