@@ -61,6 +61,13 @@ def checked_timeout(value: object) -> float:
     return float(checked_number(value, "timeout", 0.001, LONGEST_DELAY))
 
 
+def checked_wait(value: object) -> float:
+    """Return how long to wait: any number of seconds; NaN, text and booleans are refused."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and -FOREVER <= value <= FOREVER:
+        return value if value <= LONGEST_DELAY else FOREVER
+    raise ConfigurationError("timeout", f"must be a number of seconds, or None to wait for ever, not {value!r}")
+
+
 def check_chosen(queue: object, priority: object, max_attempts: object, timeout: object) -> None:
     """Check what an enqueue and a handler may both choose for a job; None chooses nothing."""
     if queue is not None:
