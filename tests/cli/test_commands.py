@@ -186,3 +186,10 @@ def test_arguments_that_a_handler_redacts_are_shown_nowhere(run: Run, tmp_path: 
     assert "hunter22" not in text
     assert text.count("[redacted]") >= 6
     assert "ann" in text
+
+
+def test_handlers_whose_import_raises_what_cannot_be_shown_are_refused_in_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text("class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd\n")
+    refused = run("worker", "--burst", "--app", "odd")
+    assert refused.returncode == 1
+    assert refused.stderr == "durablejobs: cannot import odd: odd.py:3: Odd: (its __str__ raised)\n"
