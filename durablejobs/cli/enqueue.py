@@ -86,7 +86,8 @@ def enqueue(
       :=JSON          a positional argument of any type
 
     The lines of --batch are objects with the keys handler, args, kwargs, queue, priority, run_at or delay,
-    unique_key, max_attempts, timeout; HANDLER and the options stand in for what a line leaves out.
+    unique_key, max_attempts, timeout; HANDLER and the options stand in for what a line leaves out. delay and timeout
+    are seconds, or texts such as "10m".
     """
     _check_combination(handler, bool(arguments or args_json or kwargs_json), batch, wait, timeout, options)
     given = {_OPTION_OF.get(key, key): value for key, value in options.items() if value is not None}
