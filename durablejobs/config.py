@@ -87,6 +87,14 @@ def checked_text(value: object, what: str) -> str:
     raise ConfigurationError(what, f"must be a text without NUL and lone surrogates, not {value!r}")
 
 
+def checked_reason(value: object) -> str:
+    """Return a reason: a text of at most 500 characters."""
+    text = checked_text(value, "reason")
+    if len(text) > 500:
+        raise ConfigurationError("reason", f"must be at most 500 characters, not {len(text):,}")
+    return text
+
+
 def checked_unique_key(value: object) -> str:
     """Return a unique key: 1-500 characters, no control characters."""
     if isinstance(value, str) and 1 <= len(value) <= 500 and value.isprintable():
