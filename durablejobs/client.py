@@ -15,6 +15,7 @@ from .config import (
     checked_moment,
     checked_name,
     checked_options,
+    checked_reason,
     checked_text,
     parsed_job_id,
 )
@@ -220,7 +221,7 @@ class Client:
         if until is not None:
             until = checked_moment(until, "until")
         if reason is not None:
-            checked_text(reason, "reason")
+            checked_reason(reason)
         self._store.acts.pause(checked_name(queue, "queue"), until, reason)
 
     def resume(self, queue: str) -> bool:

@@ -61,6 +61,13 @@ def checked_timeout(value: object) -> float:
     return float(checked_number(value, "timeout", 0.001, LONGEST_DELAY))
 
 
+def checked_wait(value: object) -> float:
+    """Return how long to wait: any number of seconds; NaN, text and booleans are refused."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and -FOREVER <= value <= FOREVER:
+        return value if value <= LONGEST_DELAY else FOREVER
+    raise ConfigurationError("timeout", f"must be a number of seconds, or None to wait for ever, not {value!r}")
+
+
 def check_chosen(queue: object, priority: object, max_attempts: object, timeout: object) -> None:
     """Check what an enqueue and a handler may both choose for a job; None chooses nothing."""
     if queue is not None:
@@ -78,6 +85,14 @@ def checked_text(value: object, what: str) -> str:
     if isinstance(value, str) and "\0" not in value and not any("\ud800" <= each <= "\udfff" for each in value):
         return value
     raise ConfigurationError(what, f"must be a text without NUL and lone surrogates, not {value!r}")
+
+
+def checked_reason(value: object) -> str:
+    """Return a reason: a text of at most 500 characters."""
+    text = checked_text(value, "reason")
+    if len(text) > 500:
+        raise ConfigurationError("reason", f"must be at most 500 characters, not {len(text):,}")
+    return text
 
 
 def checked_unique_key(value: object) -> str:

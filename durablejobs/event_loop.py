@@ -87,6 +87,7 @@ class EventLoop(Ledger):
         self._free_places = list(range(count))
         self._runs: dict[int, _Run] = {}
         self._asked_at: float | None = None
+        self._stopper = ""
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
         self._thread = threading.Thread(target=self._turn, name="durablejobs-event-loop", daemon=True)
@@ -161,12 +162,24 @@ class EventLoop(Ledger):
     # In the loop's thread
 
     def _turn(self) -> None:
+        self._loop.stop = partial(self._note_stop, self._loop.stop)  # type: ignore[method-assign]
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             while not self._is_over.is_set():
                 try:
                     runner.run(self._is_over.wait())
                 except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these two of any task through
                     log.error("a task that an async handler has started raised %r; the event loop goes on", error)
+                except RuntimeError:  # somebody has stopped the loop, which is also how it ends when all is over
+                    if self._loop.is_closed():
+                        raise
+                    log.error("%s has stopped the event loop of all async jobs; it goes on", self._stopper)
+
+    def _note_stop(self, stop: Callable[[], None]) -> None:
+        """Stop the loop, and remember who wants that, as far as it can be known: he may have ended when it is said."""
+        task = asyncio.current_task(self._loop)
+        jobs = [run.job for run in self._runs.values() if task is not None and run.task is task]
+        self._stopper = f"job {jobs[0].id} ({escaped(jobs[0].handler)})" if jobs else "a task of some async handler"
+        stop()
 
     def _answer(self) -> None:
         self._asked_at = None

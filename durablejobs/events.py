@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,8 @@ from typing import Any, Final, Literal, get_args
 from .errors import ConfigurationError
 from .failures import safe_text
 from .line_limit import LineLimit
+from .outcomes import JobCancelled, JobTimeout
+from .signals import are_signals_noted
 from .spelling import nearest
 
 log = logging.getLogger("durablejobs.events")
@@ -85,9 +88,18 @@ class Listeners:
         for listener in listeners:
             try:
                 listener(event)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if _is_for_the_thread(error):
+                    raise
                 if self._limit.allows():
                     log.exception("a listener to '%s' raised %s", name, safe_text(error))
+
+
+def _is_for_the_thread(error: BaseException) -> bool:
+    """Whether it has only arrived in the listener: what stops a handler that enqueues, or Ctrl-C in a program's own."""
+    if isinstance(error, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread() and not are_signals_noted()
+    return isinstance(error, JobTimeout | JobCancelled)
 
 
 def _say_left_out(count: int) -> None:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from . import current
@@ -59,6 +60,8 @@ CANCELLED: Final = Stopped(Failure("cancel", "stopped because it was asked to"))
 Call = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
 """Calls a function with its arguments, in a way that can be interrupted."""
 AsyncCall = Callable[[Callable[..., Awaitable[Any]], Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
+Attempt = Callable[[], Awaitable[tuple[Any, BaseException | None]]]
+"""Calls a handler; returns its result, or what it has raised."""
 
 
 class Run(NamedTuple):
@@ -207,7 +210,7 @@ class Executor:
         token = current.enter(run.current)
         try:
             if self._registry.middlewares:
-                return finished(self._call_inside(run, _as_async(call)))
+                return finished(self._call_inside(run, partial(_attempt, run, call)))
             function = run.definition.function
             result = function(*run.args, **run.kwargs) if call is None else call(function, run.args, run.kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit and all: a job must not end its worker
@@ -220,7 +223,7 @@ class Executor:
         token = current.enter(run.current)
         try:
             if self._registry.middlewares:
-                return await self._call_inside(run, call)
+                return await self._call_inside(run, partial(_attempt_async, run, call))
             result = await call(run.definition.function, run.args, run.kwargs)
         except BaseException as error:  # noqa: BLE001 - as above
             return self._ended_by(error, run)
@@ -228,15 +231,12 @@ class Executor:
             current.leave(token)
         return self._returned(result, run)
 
-    async def _call_inside(self, run: Run, call: AsyncCall) -> Outcome:
+    async def _call_inside(self, run: Run, attempt: Attempt) -> Outcome:
         """Call the handler inside of its middlewares."""
         around = Around(self._registry.middlewares, run.current, run.definition.mode is Mode.ASYNC)
         result, error = None, await around.enter()
         if error is None:
-            try:
-                result = await call(run.definition.function, run.args, run.kwargs)
-            except BaseException as raised:  # noqa: BLE001 - as above
-                error = raised
+            result, error = await attempt()
         error = await around.leave(result, error)
         return self._returned(result, run) if error is None else self._ended_by(error, run)
 
@@ -318,13 +318,24 @@ class Executor:
         return delay_after(own or self._defaults.backoff, _spent(job))
 
 
-def _as_async(call: Call | None) -> AsyncCall:
-    """Return a plain call in the form of an awaited one, which has nothing to wait for."""
+async def _attempt(run: Run, call: Call | None) -> tuple[Any, BaseException | None]:
+    """Call the handler; return what it has returned or raised.
 
-    async def call_plainly(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        return function(*args, **kwargs) if call is None else call(function, args, kwargs)
+    Nothing is raised, because a `StopIteration` that leaves a coroutine becomes another error.
+    """
+    function = run.definition.function
+    try:
+        return function(*run.args, **run.kwargs) if call is None else call(function, run.args, run.kwargs), None
+    except BaseException as raised:  # noqa: BLE001 - SystemExit and all: a job must not end its worker
+        return None, raised
 
-    return call_plainly
+
+async def _attempt_async(run: Run, call: AsyncCall) -> tuple[Any, BaseException | None]:
+    """The same for a handler that is awaited."""
+    try:
+        return await call(run.definition.function, run.args, run.kwargs), None
+    except BaseException as raised:  # noqa: BLE001 - as above
+        return None, raised
 
 
 def _spent(job: ClaimedJob) -> int:

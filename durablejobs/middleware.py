@@ -15,6 +15,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from types import TracebackType
 from typing import Any, Final
 
 from .coroutines import AnyGenerator, Ended, advance, close, throw
@@ -76,16 +77,17 @@ class Around:
     async def _leave_one(
         self, generator: AnyGenerator, result: Any, error: BaseException | None
     ) -> BaseException | None:
+        trace = error.__traceback__ if error is not None else None
         try:
             await (advance(generator, result) if error is None else throw(generator, error))
         except Ended:
-            return error  # an error that it swallows is the run's all the same
+            return _with(trace, error)  # an error that it swallows is the run's all the same
         except BaseException as raised:  # noqa: BLE001 - as above
             if _decides(raised):
                 return raised
             if error is None or error not in (raised, raised.__cause__):  # StopIteration comes back as a cause
                 self._note(safe_text(raised), generator, raised)
-            return error
+            return _with(trace, error)
         self._note("yields more than once", generator)
         await close(generator)
         return error
@@ -99,6 +101,11 @@ class Around:
 def _decides(error: BaseException) -> bool:
     """Whether this is meant for the run: a signal, or what stops a run from outside."""
     return isinstance(error, HandlerSignal | JobTimeout | JobCancelled | asyncio.CancelledError)
+
+
+def _with(trace: TracebackType | None, error: BaseException | None) -> BaseException | None:
+    """Return the handler's error as it was, without its way through a middleware."""
+    return None if error is None else error.with_traceback(trace)
 
 
 def _say_left_out(count: int) -> None:

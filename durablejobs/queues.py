@@ -74,6 +74,8 @@ def parse_queues(text: str | None) -> QueuePlan:
     """
     if text is None:
         return QueuePlan()
+    if not isinstance(text, str):
+        raise ConfigurationError("queues", f"must be a text such as 'mail,default' or 'mail=3,default=1', not {text!r}")
     names, weights = [], []
     for part in text.split(","):
         name, separator, weight = part.strip().partition("=")

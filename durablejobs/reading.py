@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
-from .config import checked_integer, checked_number, parsed_job_id
+from .config import checked_integer, checked_number, checked_wait, parsed_job_id
 from .errors import DatabaseError, JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
 from .jobs import Job
 from .records import JobError, JobFilter, LimitState, LogLine, QueueState, QueueStatistics, WorkerRecord
@@ -131,7 +131,7 @@ class Reader:
 
     def _looks(self, job_id: int, timeout: float | None) -> Generator[Job | None, None, None]:
         """Yield the job each time it may have changed, at last as it has ended; None: pause, then go on."""
-        give_up = None if timeout is None else time.monotonic() + timeout
+        give_up = None if timeout is None else time.monotonic() + checked_wait(timeout)
         with closing(self._store.watch_endings()) as watch:
             while True:
                 job = self.get(job_id)

@@ -18,7 +18,7 @@ from .errors import ArgumentsError, ConfigurationError, RegistrationError, Resou
 from .handler_options import HandlerOptions, Mode
 from .middleware import Middleware, check_middleware
 from .redaction import Redaction
-from .resources import Injection, ResourceDefinition, define_resource, find_injections, kind_name
+from .resources import Injection, ResourceDefinition, Unresolved, define_resource, find_injections, kind_name
 from .running_limits import RunningLimit
 
 
@@ -158,8 +158,13 @@ class Registry:
         return [definition for kind, definition in self._resources.items() if kind in wanted]
 
     def _resource_for(self, handler: HandlerDefinition, injection: Injection) -> ResourceDefinition:
+        if isinstance(injection.kind, Unresolved):
+            raise ResourceError(
+                f"handler '{handler.name}' wants {injection.kind} for '{injection.name}', which cannot be resolved "
+                f"here ({injection.kind.reason}); import it outside of `if TYPE_CHECKING:`"
+            )
         definition = self._resources.get(injection.kind)
-        kind = "what its annotation says" if injection.kind is None else kind_name(injection.kind)
+        kind = "what no annotation says" if injection.kind is None else kind_name(injection.kind)
         if definition is None:
             raise ResourceError(f"handler '{handler.name}' wants {kind} for '{injection.name}': no resource yields it")
         if definition.is_async and handler.mode is not Mode.ASYNC:

@@ -56,6 +56,11 @@ def define_resource(function: Any) -> ResourceDefinition:
     if inspect.signature(function).parameters:
         raise RegistrationError(f"the resource {function.__name__} cannot take parameters: nobody would give them")
     returned = hints_of(function).get("return")
+    if isinstance(returned, Unresolved):
+        raise RegistrationError(
+            f"the resource {function.__name__} says that it yields {returned}, which cannot be resolved here "
+            f"({returned.reason}); import it outside of `if TYPE_CHECKING:`"
+        )
     if typing.get_origin(returned) not in (Iterator, Generator, AsyncIterator, AsyncGenerator):
         wanted = "AsyncIterator[Pool]" if is_async else "Iterator[Pool]"
         raise RegistrationError(
@@ -69,13 +74,42 @@ def kind_name(kind: Any) -> str:
     return getattr(kind, "__qualname__", None) or str(kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """An annotation that is no type here, such as a name that is imported for type checkers only."""
+
+    annotation: object
+    reason: str
+
+    def __str__(self) -> str:
+        return f"'{self.annotation}'"
+
+
 def hints_of(function: Any) -> dict[str, Any]:
-    """Return the annotations of a function as types; empty where they cannot be resolved."""
+    """Return the annotations of a function as types; one that cannot be resolved is `Unresolved`."""
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     try:
         return typing.get_type_hints(called, include_extras=True)
-    except (NameError, TypeError, AttributeError, SyntaxError):  # a name that is imported for type checkers only, say
-        return {}
+    except Exception:  # noqa: BLE001 - annotations are evaluated: they may raise anything
+        names = _globals_of(called)
+    annotations = getattr(called, "__annotations__", None) or {}
+    return {name: _resolved(each, names) for name, each in annotations.items()}  # one by one: the others still count
+
+
+def _globals_of(function: Any) -> dict[str, Any]:
+    """Return the names that annotations of a function may use: those of the innermost function that it wraps."""
+    found: dict[str, Any] = getattr(inspect.unwrap(function), "__globals__", {})
+    return found
+
+
+def _resolved(annotation: Any, names: dict[str, Any]) -> Any:
+    def bare() -> None: ...
+
+    bare.__annotations__ = {"hint": annotation}
+    try:
+        return typing.get_type_hints(bare, names, include_extras=True)["hint"]
+    except Exception as error:  # noqa: BLE001 - as above
+        return Unresolved(annotation, safe_text(error))
 
 
 class Injection(NamedTuple):
@@ -85,6 +119,7 @@ class Injection(NamedTuple):
     position: int | None
     """Its place among the positional parameters; None: by keyword only."""
     kind: Any
+    """The type of its annotation; `Unresolved`, or None where it has none."""
 
 
 def find_injections(

@@ -9,6 +9,21 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class _Noting:
+    """A signal handler that calls a function and raises nothing."""
+
+    def __init__(self, note: Callable[[], None]) -> None:
+        self._note = note
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self._note()
+
+
+def are_signals_noted() -> bool:
+    """Whether Ctrl-C raises no `KeyboardInterrupt` now, because a worker takes it as a request to stop."""
+    return isinstance(signal.getsignal(signal.SIGINT), _Noting)
+
+
 @contextmanager
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Call this on SIGTERM and SIGINT; only a process's main thread may ask for that, in others nothing happens."""
@@ -16,10 +31,8 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
         yield
         return
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    noting = _Noting(stop)
+    before = {number: signal.signal(number, noting) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

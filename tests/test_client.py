@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import sqlite3
@@ -652,6 +653,29 @@ def test_waiting_gives_up_in_time_and_says_how_the_job_stands(timed_jobs: Durabl
         job.wait(timeout=0.05)
     with pytest.raises(WaitTimeoutError):
         job.wait(timeout=0)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "1", True, [1]])
+def test_a_wait_is_refused_a_timeout_that_is_no_number(jobs: DurableJobs, timeout: Any) -> None:
+    job = jobs.using(check=False).enqueue("mail")
+    with pytest.raises(ConfigurationError, match=r"^timeout: must be a number of seconds, or None to wait for ever"):
+        job.wait(timeout=timeout)
+    with pytest.raises(ConfigurationError, match=r"^timeout: must be a number of seconds"):
+        asyncio.run(job.await_result(timeout=timeout))
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -math.inf])
+def test_a_wait_that_has_no_time_left_looks_once(jobs: DurableJobs, timeout: float) -> None:
+    job = jobs.using(check=False).enqueue("mail")
+    with pytest.raises(WaitTimeoutError):
+        job.wait(timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 10**400, 1e300], ids=["infinite", "no float", "long"])
+def test_a_wait_may_be_longer_than_anybody_lives(jobs: DurableJobs, timeout: float) -> None:
+    job = jobs.handler("mail")(lambda: 7).enqueue()
+    jobs.work(burst=True, concurrency=1)
+    assert job.wait(timeout=timeout) == 7
 
 
 def test_a_waiting_reader_notices_the_end_and_a_deletion(timed_jobs: DurableJobs, database_path: Path) -> None:

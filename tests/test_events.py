@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import threading
 import time
 from typing import Any
@@ -172,6 +173,56 @@ def test_a_listener_that_raises_harms_neither_job_nor_worker_nor_the_other_liste
     lines = [record.getMessage() for record in caplog.records if record.name == "durablejobs.events"]
     assert len(lines) == 5
     assert lines[0].startswith("a listener to 'enqueued' raised ")
+
+
+class Odd(BaseException):
+    """What nobody expects."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), Odd("mine")])
+@pytest.mark.parametrize("mode", ["thread", "async"])
+def test_whatever_a_listener_raises_during_work_harms_neither_job_nor_worker(
+    jobs: DurableJobs, error: BaseException, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raises(event: Event) -> None:
+        raise error
+
+    for name in ENDINGS:
+        jobs.on(name, raises)  # type: ignore[call-overload]
+
+    def mail() -> None: ...
+    async def mail_async() -> None: ...
+
+    handler = jobs.handler("mail")(mail if mode == "thread" else mail_async)  # type: ignore[type-var]
+    handler.enqueue()
+    assert jobs.work(burst=True, concurrency=1).succeeded == 1
+    lines = [record.getMessage() for record in caplog.records if record.name == "durablejobs.events"]
+    assert [line.split(" raised")[0] for line in lines] == [
+        "a listener to 'started'",
+        "a listener to 'succeeded'",
+    ]
+
+
+def test_ctrl_c_outside_of_a_worker_is_no_error_of_the_listener_that_it_comes_upon(jobs: DurableJobs) -> None:
+    jobs.on("enqueued", lambda event: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        jobs.enqueue("mail")
+    assert jobs.get(1).status == "pending"
+
+
+def test_a_timeout_that_comes_upon_a_listener_stops_the_handler_that_enqueues(jobs: DurableJobs) -> None:
+    jobs.on("enqueued", lambda event: time.sleep(0.01) if event.handler == "b" else None)
+
+    @jobs.handler(timeout=0.1, max_attempts=1)
+    def enqueues() -> None:
+        for _ in range(1000):
+            jobs.enqueue("b")
+
+    jobs.handler("b")(lambda: None)
+    job = enqueues.enqueue()
+    jobs.work(concurrency=1, max_jobs=1)
+    assert job.refresh().status == "failed"
+    assert "timeout" in str(job.refresh().error)
 
 
 def test_a_listener_that_always_raises_does_not_flood_the_log(

@@ -254,6 +254,35 @@ def test_a_handler_that_raises_stop_iteration_is_no_fault_of_the_middleware(
     assert [record for record in caplog.records if record.name == "durablejobs.middleware"] == []
 
 
+def stopping() -> None:
+    raise StopIteration(7)
+
+
+async def stopping_async() -> None:
+    raise StopIteration(7)  # which Python itself makes a RuntimeError
+
+
+async def stopping_later() -> None:
+    raise StopAsyncIteration(7)
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration, RuntimeError])
+@pytest.mark.parametrize("handler", [stopping, stopping_async, stopping_later, failing, failing_async])
+def test_what_a_handler_raises_comes_to_the_same_with_and_without_middleware(
+    jobs: DurableJobs, handler: Callable[..., Any], kind: type[Exception]
+) -> None:
+    def run_as(name: str) -> tuple[Any, ...]:
+        job = jobs.handler(name, retry_on=(kind,))(handler).enqueue()
+        jobs.work(burst=True, concurrency=1)
+        _, (error,) = jobs.reader.get_with_errors(job.id)
+        return job.refresh().status, error.kind, error.message, error.traceback
+
+    bare = run_as("bare")
+    jobs.middleware(noting("outer"))
+    jobs.middleware(noting("inner"))
+    assert run_as("wrapped") == bare
+
+
 def test_effects_are_undone_when_a_middleware_decides_otherwise(jobs: DurableJobs, run: Run) -> None:
     def enqueues() -> None:
         with current_job().transaction() as connection:

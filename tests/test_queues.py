@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -89,3 +90,11 @@ def test_a_mistake_is_named(text: str, problem: str) -> None:
         parse_queues(text)
     assert caught.value.setting == "queues"
     assert caught.value.problem.startswith(problem)
+
+
+@pytest.mark.parametrize("queues", [["mail", "default"], [], ("mail",), 7, b"mail"])
+def test_what_is_no_text_is_refused_with_the_right_form(queues: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^queues: must be a text such as 'mail,default' or 'mail=3,default=1'"
+    ):
+        parse_queues(queues)

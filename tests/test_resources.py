@@ -352,6 +352,40 @@ def test_an_annotation_that_cannot_be_resolved_is_no_resource(jobs: DurableJobs)
     assert job.wait() == "ann"
 
 
+def test_an_annotation_for_type_checkers_only_keeps_no_resource_from_the_other_parameters(jobs: DurableJobs) -> None:
+    jobs.resource(pool)
+
+    @jobs.handler
+    def label(text: str, price: Decimal | None = None, pool: Pool = INJECTED) -> str:  # type: ignore[name-defined]  # noqa: F821
+        return f"{text} by {pool.name}"
+
+    job = label.enqueue("a")
+    jobs.work(burst=True, concurrency=1)
+    assert job.wait() == "a by pool"
+
+
+def test_a_wanted_resource_whose_annotation_cannot_be_resolved_is_named_with_the_reason(jobs: DurableJobs) -> None:
+    jobs.resource(pool)
+
+    @jobs.handler
+    def label(text: str, printer: Printer = INJECTED) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    job = label.enqueue("a")
+    with pytest.raises(
+        ResourceError, match=r"'label' wants 'Printer' for 'printer', which cannot be resolved here \(NameError: name"
+    ):
+        jobs.work(burst=True, concurrency=1)
+    assert job.refresh().attempt == 0
+
+
+def test_a_resource_whose_own_annotation_cannot_be_resolved_is_refused_with_the_reason(jobs: DurableJobs) -> None:
+    def printer() -> Iterator[Printer]:  # type: ignore[name-defined]  # noqa: F821
+        yield None
+
+    with pytest.raises(RegistrationError, match=r"yields 'Iterator\[Printer\]', which cannot be resolved .*Printer"):
+        jobs.resource(printer)
+
+
 # Child processes
 
 CHILD_PROGRAM = """

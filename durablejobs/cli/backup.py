@@ -39,5 +39,5 @@ def backup(target: Path, replace: bool, database: str | None) -> None:
             done = pages
 
         store.back_up(target, replace, tell)
+    say(f"{target} is complete and sound")  # first: stdout may be full
     show(str(target))
-    say(f"{target} is complete and sound")

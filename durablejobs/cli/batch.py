@@ -145,7 +145,7 @@ def _option(key: str, value: Any) -> Any:
         if key == "run_at" and value is not None:
             raise ArgumentsError(key, f'must be a time such as "2026-01-31T12:00Z", not {_kind(value)}')
         return value
-    parse = {"run_at": parse_moment, "delay": parse_duration}.get(key)
+    parse = {"run_at": parse_moment, "delay": parse_duration, "timeout": parse_duration}.get(key)
     try:
         return value if parse is None else parse(value)
     except ValueError as error:

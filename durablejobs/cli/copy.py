@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ..config import checked_text
 from .commands import Command
 from .errors import ExitCode, Refusal
 from .opening import opened_store
@@ -51,6 +52,7 @@ def copy(source: str, target: str | None, drain: bool, reopen: bool, as_json: bo
     if target is None:
         raise click.UsageError("Missing argument 'TARGET'", click.get_current_context())
     with opened_store(source) as from_store:
+        checked_text(from_store.location, "SOURCE")  # each side keeps the other's place as a text
         from_store.open()
         with closing(_new_store(target)) as to_store:
             return _move(from_store, to_store, drain, as_json)
@@ -60,6 +62,7 @@ def _new_store(target: str) -> Store:
     from ..store import Store
 
     store = Store(target)
+    checked_text(store.location, "TARGET")
     store.migrate()
     return store
 
@@ -76,12 +79,12 @@ def _move(source: Store, target: Store, drain: bool, as_json: bool) -> int:
     else:
         rows = copied = 0
         done = "the queue had moved there before; nothing was copied now"
+    say(done)  # first: stdout may be full
+    say(f"{source.location} is closed; start workers with --db on the other side")
     if as_json:
         show_json({"source": source.location, "target": target.location, "rows": rows, "copied": copied})
     else:
         show(target.location)
-    say(done)
-    say(f"{source.location} is closed; start workers with --db on the other side")
     return ExitCode.OK
 
 

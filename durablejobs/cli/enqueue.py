@@ -12,7 +12,7 @@ from .commands import Command
 from .json_text import json_argument, json_from
 from .opening import open_and_say, opened_client_app
 from .parameters import DURATION, DURATION_FORMS, MOMENT, app_option, database_option, json_option
-from .terminal import counted, say, show, show_json
+from .terminal import counted, said_if_lost, say, show, show_json
 
 if TYPE_CHECKING:
     from ..app import DurableJobs
@@ -86,7 +86,8 @@ def enqueue(
       :=JSON          a positional argument of any type
 
     The lines of --batch are objects with the keys handler, args, kwargs, queue, priority, run_at or delay,
-    unique_key, max_attempts, timeout; HANDLER and the options stand in for what a line leaves out.
+    unique_key, max_attempts, timeout; HANDLER and the options stand in for what a line leaves out. delay and timeout
+    are seconds, or texts such as "10m".
     """
     _check_combination(handler, bool(arguments or args_json or kwargs_json), batch, wait, timeout, options)
     given = {_OPTION_OF.get(key, key): value for key, value in options.items() if value is not None}
@@ -103,10 +104,11 @@ def enqueue(
             from .wait import wait_and_show
 
             return wait_and_show(jobs.reader, job.id, timeout, as_json)
-        if as_json:
-            show_json({"id": job.id, "duplicate": job.is_duplicate})
-        else:
-            show(str(job.id))
+        with said_if_lost(f"job {job.id} is stored; do not enqueue it again"):
+            if as_json:
+                show_json({"id": job.id, "duplicate": job.is_duplicate})
+            else:
+                show(str(job.id))
     return None
 
 

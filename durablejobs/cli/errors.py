@@ -115,15 +115,27 @@ def _usage_message(error: click.UsageError) -> str:
 
 
 def _environment_failed(error: OSError) -> int:
-    """A full disk behind stdout, a reader that went away, a file that cannot be read."""
+    """A full disk behind stdout, a reader that went away, a file that cannot be read, a directory that is gone."""
     stdout_is_lost = error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
     if stdout_is_lost:
         _discard_stdout()
     if error.errno == errno.EPIPE:  # `durablejobs list | head -1`: the reader has seen enough
         return ExitCode.ERROR
     reason = error.strerror or str(error)
-    place = error.filename if error.filename is not None else "standard output"
-    return _said(f"{place}: {reason}", ExitCode.ERROR)
+    if stdout_is_lost:
+        return _said(f"standard output: {reason}", ExitCode.ERROR)
+    if error.filename is not None:
+        return _said(f"{error.filename}: {reason}", ExitCode.ERROR)
+    if error.errno == errno.ENOENT and not _is_working_directory_there():
+        return _said("the working directory is gone; change to one that is there", ExitCode.ERROR)
+    return _said(reason, ExitCode.ERROR)
+
+
+def _is_working_directory_there() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def _discard_stdout() -> None:

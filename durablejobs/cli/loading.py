@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+from ..failures import safe_text
 from .errors import ExitCode, Refusal
 from .settings import FILE, TABLE
 
@@ -73,10 +74,10 @@ def _import(module_name: str) -> ModuleType:
 def _import_failure(module_name: str, error: BaseException) -> str:
     """Return one line: the module, file and line of the user's code, and the error."""
     place = _place(error)
-    message = (error.msg if isinstance(error, SyntaxError) else str(error)).strip()
-    reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    first_line = reason.splitlines()[0]
-    return f"cannot import {module_name}: {place + ': ' if place else ''}{first_line}"
+    reason = f"{type(error).__name__}: {error.msg}" if isinstance(error, SyntaxError) else safe_text(error)
+    name, separator, message = reason.partition(": ")
+    first_line = (message.strip().splitlines() or [""])[0]
+    return f"cannot import {module_name}: {place + ': ' if place else ''}{name}{separator}{first_line}"
 
 
 def _place(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..backoff import LONGEST_DELAY
-from ..config import checked_integer, checked_name, checked_number
+from ..config import checked_integer, checked_name, checked_number, checked_reason
 from .commands import Command
 from .opening import opened_reader, opened_store
 from .parameters import DURATION, DURATION_FORMS, MOMENT, Parsed, database_option, json_option
@@ -95,6 +95,8 @@ def pause(
         raise click.UsageError("--for and --until exclude each other", click.get_current_context())
     if length is not None:
         checked_number(length, "--for", 0, LONGEST_DELAY)
+    if reason is not None:
+        checked_reason(reason)
     with opened_store(database) as store:
         end = store.clock.now() + timedelta(seconds=length) if length is not None else until
         for name in _checked(names):

@@ -60,6 +60,16 @@ def show(line: str = "", style: str = "") -> None:
     click.echo(text)
 
 
+@contextmanager
+def said_if_lost(message: str) -> Iterator[None]:
+    """Say this when stdout cannot be written to: what is done already must not be done again."""
+    try:
+        yield
+    except OSError:
+        say(message)
+        raise
+
+
 def show_json(value: Any) -> None:
     """Write one JSON value as a line to stdout."""
     click.echo(json_line(value))

@@ -18,7 +18,7 @@ _STANDARD_LIBRARY_NEEDS: Final = b"libsqlite3.so"
 def name_of(pid: int) -> str:
     """Return the short name of a process."""
     try:
-        return (_PROC / str(pid) / "comm").read_text().strip()
+        return (_PROC / str(pid) / "comm").read_text(errors="surrogateescape").strip()
     except OSError:
         return "?"
 
@@ -57,7 +57,7 @@ def _open_files(pid: int) -> Iterator[str]:
 def sqlite_libraries(pid: int) -> set[str]:
     """Return the files that a process has loaded and that hold a SQLite library of their own."""
     try:
-        lines = (_PROC / str(pid) / "maps").read_text().splitlines()
+        lines = (_PROC / str(pid) / "maps").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return set()
     files = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}

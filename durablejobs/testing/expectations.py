@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..calls import call_text, compact
 from ..config import checked_number
+from ..errors import ConfigurationError
 from ..jobs import Job
 from ..statuses import Status
 
@@ -41,7 +42,10 @@ class Where:
             if getattr(self, name) is not None:
                 checked_number(_seconds(getattr(self, name)), name, 0, 1e12)
         if self.status is not None:
-            Status(self.status)
+            try:
+                Status(self.status)
+            except ValueError:
+                raise ConfigurationError("status", f"must be one of {', '.join(Status)}, not {self.status!r}") from None
 
     def holds(self, job: Job, now: datetime) -> bool:
         """Return whether all of it is true of this job."""

@@ -186,3 +186,19 @@ def test_arguments_that_a_handler_redacts_are_shown_nowhere(run: Run, tmp_path: 
     assert "hunter22" not in text
     assert text.count("[redacted]") >= 6
     assert "ann" in text
+
+
+def test_handlers_whose_import_raises_what_cannot_be_shown_are_refused_in_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text("class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd\n")
+    refused = run("worker", "--burst", "--app", "odd")
+    assert refused.returncode == 1
+    assert refused.stderr == "durablejobs: cannot import odd: odd.py:3: Odd: (its __str__ raised)\n"
+
+
+def test_a_line_of_a_batch_may_name_its_durations_as_options_do(run: Run, tmp_path: Path) -> None:
+    lines = '{"handler": "mail", "timeout": "5m"}\n{"handler": "mail", "timeout": 1.5, "delay": "10m"}\n'
+    assert run("enqueue", "--batch", "-", stdin=lines).returncode == 0
+    assert rows(tmp_path, "SELECT timeout, status FROM jobs") == [(300.0, "pending"), (1.5, "scheduled")]
+    refused = run("enqueue", "--batch", "-", stdin='{"handler": "mail", "timeout": "soon"}')
+    assert refused.returncode == 2
+    assert "line 1: timeout: must be a duration such as" in refused.stderr

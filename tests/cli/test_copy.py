@@ -534,3 +534,13 @@ def test_a_row_that_only_sqlite_can_hold_is_named(run: Run, source: DurableJobs,
     assert "cannot hold row 570 of the table jobs (integer out of range)" in refused.stderr
     assert "--reopen" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_path_that_no_other_database_can_keep_is_refused_before_anything_is_done(run: Run, tmp_path: Path) -> None:
+    run("enqueue", "mail", "a", "--db", "a.db")
+    run("enqueue", "mail", "a", "--db", "\udcff.db")
+    for source, target, name in (("a.db", "\udcfe.db", "TARGET"), ("\udcff.db", "b.db", "SOURCE")):
+        refused = run("copy", source, target)
+        assert refused.returncode == 2, refused.stderr
+        assert f"{name}: must be a text without NUL and lone surrogates" in refused.stderr
+    assert not {"b.db", "\udcfe.db"} & set(os.listdir(tmp_path))

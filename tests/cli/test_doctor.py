@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from .conftest import Run, rows
 
 
@@ -40,6 +42,14 @@ def test_there_is_nothing_to_examine_without_a_database(run: Run, tmp_path: Path
     assert (answer.returncode, answer.stderr.count("\n")) == (5, 1)
     assert "no such database" in answer.stderr
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "unreadable/jobs.db"])
+def test_a_path_that_cannot_be_looked_at_is_refused_as_by_every_command(run: Run, tmp_path: Path, path: str) -> None:
+    (tmp_path / "unreadable").mkdir(mode=0)
+    examined, listed = run("doctor", "--db", path), run("list", "--db", path)
+    assert (examined.returncode, examined.stderr) == (listed.returncode, listed.stderr)
+    assert examined.returncode == 5
 
 
 def test_verify_reads_all_and_says_that_all_is_kept(run: Run) -> None:

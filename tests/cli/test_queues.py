@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from .conftest import Run, rows
 
 
@@ -59,3 +61,12 @@ def test_show_says_that_the_queue_of_a_waiting_job_is_paused_why_and_until_when(
     assert "as soon as" not in shown
     run("resume", "letters")
     assert "paused" not in run("show", "1").stdout
+
+
+@pytest.mark.parametrize("reason", ["x" * 501, "\udcff"])
+def test_a_reason_that_cannot_be_kept_is_refused_in_one_line(run: Run, reason: str) -> None:
+    run("enqueue", "mail", "a")
+    refused = run("pause", "letters", "--reason", reason)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith("durablejobs: reason: must be ")
+    assert run("pause", "letters", "--reason", "x" * 500).returncode == 0

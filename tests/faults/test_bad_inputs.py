@@ -206,3 +206,34 @@ def test_a_full_stdout_is_one_line(place: Path, app: DurableJobs) -> None:
     app.enqueue("mail")
     done = durablejobs(place, "list --json >/dev/full")
     assert (done.returncode, done.stderr) == (1, "durablejobs: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("form", ["", " --json"])
+def test_an_enqueue_whose_id_cannot_be_printed_says_that_the_job_is_stored(
+    place: Path, count_stored: CountStored, form: str
+) -> None:
+    done = durablejobs(place, f"enqueue mail a{form} >/dev/full")
+    assert done.returncode == 1
+    assert "durablejobs: standard output: No space left on device" in done.stderr
+    assert "job 1 is stored; do not enqueue it again" in done.stderr
+    assert count_stored() == 1
+
+
+def test_a_batch_whose_count_cannot_be_printed_says_how_many_jobs_are_stored(
+    place: Path, count_stored: CountStored
+) -> None:
+    (place / "b.jsonl").write_text('{"handler": "mail"}\n{"handler": "mail"}\n')
+    done = durablejobs(place, "enqueue --batch b.jsonl --json >/dev/full")
+    assert done.returncode == 1
+    assert "2 jobs enqueued" in done.stderr
+    assert count_stored() == 2
+
+
+def test_a_working_directory_that_is_gone_is_named(place: Path) -> None:
+    (place / "gone").mkdir()
+    command = f"--version >/dev/null; rmdir ../gone; {sys.executable} -m durablejobs list --db j.db"
+    done = durablejobs(place / "gone", command)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "durablejobs: the working directory is gone; change to one that is there\n",
+    )

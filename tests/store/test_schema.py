@@ -272,6 +272,33 @@ def test_a_directory_is_no_database(tmp_path: Path) -> None:
     assert refusal(tmp_path) == "is a directory; name a file in it"
 
 
+def test_what_is_no_regular_file_is_refused_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(tmp_path / "pipe").startswith("is not a regular file")
+    assert refusal("/dev/null").startswith("is not a regular file")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    assert not Path("/dev/null-journal").exists()
+
+
+def test_a_file_that_is_no_database_gets_no_lock_file_when_a_schema_is_put_into_it(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("This is a text, and longer than a header." * 10)
+    with closing(Store(tmp_path / "t.txt")) as store, pytest.raises(DatabaseError, match="is not a SQLite database"):
+        store.migrate()
+    assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
+
+
+def test_a_path_that_is_not_utf_8_is_as_good_as_any(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.db")
+    with closing(DurableJobs(path)) as jobs:
+        job = jobs.handler("mail")(lambda: 7).enqueue()
+        assert jobs.work(burst=True, concurrency=1).succeeded == 1
+        assert job.wait() == 7
+        assert jobs.examine(deep=True)
+        jobs.back_up(path + ".copy")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"\udcff.db", "\udcff.db.copy"} <= names
+
+
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no" / "jobs.db") == f"the directory {tmp_path / 'no'} does not exist"
 

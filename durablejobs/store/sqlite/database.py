@@ -98,6 +98,8 @@ class SqliteDatabase:
             raise DatabaseUnusableError(self.location, f"cannot be opened: {error.strerror}") from None
         if is_directory:
             raise DatabaseUnusableError(self.location, "is a directory; name a file in it")
+        if exists and not self.path.is_file():  # SQLite would open it, and leave files beside it
+            raise DatabaseUnusableError(self.location, "is not a regular file; name one, or one that is not there yet")
         if not exists:
             if not create:
                 raise DatabaseNotFoundError(self.location)
@@ -216,7 +218,8 @@ class SqliteDatabase:
     @contextmanager
     def migration(self) -> Iterator[Connection]:
         """Yield a connection in one transaction that may rebuild tables: without cascading deletes."""
-        with self.translated_errors(), self._writer.alone(), self._engine.connect() as connection:
+        # Connect first: where that finds no database, there shall be no lock file beside it.
+        with self.translated_errors(), self._engine.connect() as connection, self._writer.alone():
             driver = driver_of(connection)
             try:
                 driver.execute("PRAGMA foreign_keys = OFF")  # ignored inside a transaction
@@ -313,7 +316,7 @@ class SqliteDatabase:
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: SQLite must not create the file; that is `ensure_reachable`'s, with the right permissions.
         connection = sqlite3.connect(
-            f"file:{quote(str(self.path))}?mode=rw",
+            f"file:{quote(os.fsencode(self.path))}?mode=rw",
             uri=True,
             timeout=self.config.busy_timeout,
             isolation_level=None,

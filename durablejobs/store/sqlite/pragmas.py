@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +13,7 @@ from urllib.parse import quote
 @contextmanager
 def untouched(path: str | Path) -> Iterator[sqlite3.Connection]:
     """Yield a connection that changes no setting of the file, unlike those that work with it."""
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=5)) as connection:
+    with closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, timeout=5)) as connection:
         yield connection
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from contextlib import closing
 
@@ -193,3 +194,33 @@ def test_after_the_death_of_a_worker_the_running_jobs_of_all_lanes_are_marked_an
     site.run()
     assert site.statuses() == {"succeeded": 4}
     assert [site.job(job_id).crashes for job_id in [*ids, waiting]] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("where", ["in the handler", "in a callback"])
+def test_a_handler_that_stops_the_event_loop_is_named_and_its_neighbours_go_on(
+    jobs: DurableJobs, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    @jobs.handler
+    async def neighbour() -> str:
+        await asyncio.sleep(0.3)
+        return "done"
+
+    @jobs.handler
+    async def stops() -> str:
+        await asyncio.sleep(0.1)
+        loop = asyncio.get_running_loop()
+        if where == "in the handler":
+            loop.stop()
+        else:
+            loop.call_soon(loop.stop)
+        return "stopped"
+
+    neighbours = [neighbour.enqueue() for _ in range(3)]
+    job = stops.enqueue()
+    late = neighbour.using(delay=0.2).enqueue()
+    while not late.refresh().is_final:
+        jobs.work(burst=True, concurrency=1)
+    assert [each.refresh().result for each in (*neighbours, job, late)] == ["done"] * 3 + ["stopped", "done"]
+    assert {each.attempt for each in jobs.list_jobs()} == {1}
+    culprit = f"job {job.id} (stops)" if where == "in the handler" else "a task of some async handler"
+    assert f"{culprit} has stopped the event loop of all async jobs; it goes on" in caplog.text
