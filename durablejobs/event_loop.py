@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 from collections import deque
@@ -88,6 +89,7 @@ class EventLoop(Ledger):
         self._runs: dict[int, _Run] = {}
         self._asked_at: float | None = None
         self._stopper = ""
+        self._context = contextvars.copy_context()
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
         self._thread = threading.Thread(target=self._turn, name="durablejobs-event-loop", daemon=True)
@@ -134,7 +136,14 @@ class EventLoop(Ledger):
 
     def wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine on the loop, to its end; a loop that a handler blocks is not waited for without end."""
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_RESOURCE_PATIENCE)
+        waiting = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            waiting.result(_RESOURCE_PATIENCE)
+        except TimeoutError:
+            if waiting.done():
+                raise
+            waiting.cancel()
+            raise TimeoutError(f"it was not done after {_RESOURCE_PATIENCE:g} s") from None
 
     def look(self) -> None:
         """Report a loop that a handler blocks: all the others wait."""
@@ -192,7 +201,8 @@ class EventLoop(Ledger):
                 return
             place = self._free_places.pop()
             self._runs[place] = run = _Run(job)
-            run.task = self._loop.create_task(self._serve(run, place))
+            # Not the context of whoever happens to call this: that may be another job's run, at its end.
+            run.task = self._loop.create_task(self._serve(run, place), context=self._context.copy())
 
     async def _serve(self, run: _Run, place: int) -> None:
         job = run.job

@@ -179,10 +179,13 @@ class Resources:
                 log.exception("the resource %s was not taken down cleanly: %s", definition, safe_text(error))
 
     def _run(self, definition: ResourceDefinition, coroutine: Coroutine[Any, Any, None]) -> None:
-        if definition.is_async:
-            self._await_on_loop(coroutine)
-        else:
+        if not definition.is_async:
             finished(coroutine)
+            return
+        try:
+            self._await_on_loop(coroutine)
+        except TimeoutError as error:
+            raise ResourceError(f"the resource {definition}: {error}") from error
 
     async def _set_up(self, definition: ResourceDefinition) -> None:
         generator = definition.function()

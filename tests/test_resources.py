@@ -12,7 +12,7 @@ from typing import Annotated, Any, NewType
 
 import pytest
 
-from durablejobs import INJECTED, ArgumentsError, DurableJobs, RegistrationError, ResourceError
+from durablejobs import INJECTED, ArgumentsError, DurableJobs, RegistrationError, ResourceError, event_loop
 
 STEPS: list[str] = []
 
@@ -468,3 +468,19 @@ def test_what_a_child_cannot_set_up_ends_the_worker_before_any_attempt(tmp_path:
     assert "the resource Pool (" in error
     assert "cannot be set up: OSError: no route to host" in error
     assert jobs == "{'pending': 0}"
+
+
+def test_an_async_one_that_takes_too_long_is_named(jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_loop, "_RESOURCE_PATIENCE", 0.05)
+
+    @jobs.resource
+    async def slow_client() -> AsyncIterator[Client]:
+        await asyncio.sleep(3600)
+        yield Client()
+
+    @jobs.handler
+    async def mail(client: Client) -> None: ...
+
+    jobs.enqueue("mail")
+    with pytest.raises(ResourceError, match=r"the resource .*slow_client.*: it was not done after 0\.05 s"):
+        jobs.work(burst=True)
