@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from .bridge import in_thread
-from .clock import Clock
+from .clock import Clock, SystemClock
 from .config import (
     JobDefaults,
     checked_integer,
@@ -166,6 +166,10 @@ class Client:
         if self._options.connection is not None:
             return self.insert_all(template.with_arguments(*each) for each in arguments)
         return self._told(self._store.new_jobs.insert_alike(template, arguments))
+
+    def check(self, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise what an enqueue would raise before it asks the database anything."""
+        self._rows.new_job(handler, args, kwargs, SystemClock().now_text())
 
     def new_job(self, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: str) -> NewJob:
         """Return the checked row of a job that is enqueued at this time, without storing it.

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..clock import SystemClock
 from .commands import Command
 from .json_text import json_argument, json_from
 from .opening import open_and_say, opened_client_app
@@ -177,7 +176,7 @@ def _collect(argument: str, args: list[Any], kwargs: dict[str, Any]) -> None:
 
 
 def _enqueue_one(jobs: DurableJobs, client: Client, handler: str, args: list[Any], kwargs: dict[str, Any]) -> Job:
-    client.new_job(handler, args, kwargs, SystemClock().now_text())  # a mistake must not even create the file
+    client.check(handler, args, kwargs)  # a mistake must not even create the file
     open_and_say(jobs)
     job = client.enqueue(handler, *args, **kwargs)
     if job.is_duplicate:

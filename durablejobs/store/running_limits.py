@@ -26,9 +26,8 @@ from sqlalchemy import (
     update,
 )
 
-from ..jobs import ClaimedJob, Job
-from ..records import LimitState
-from ..running_limits import RunningLimit, group_text
+from ..jobs import ClaimedJob
+from ..running_limits import RunningLimit
 from .claims import (
     CLAIMING,
     LOOKED_AT,
@@ -41,8 +40,7 @@ from .claims import (
 from .conditions import IS_PENDING
 from .hot import HotStatement, is_postgres, schema_of
 from .pending_queues import foremost, most_at_once
-from .tables import job_handlers, jobs
-from .upserts import upsert
+from .tables import jobs
 
 _MOST_ROUNDS: Final = 10
 """Looks of a claim for jobs that were put in without the key they need, each at `LOOKED_AT` jobs; and for a key that
@@ -139,7 +137,7 @@ def places(connection: Connection, limits: Mapping[str, RunningLimit]) -> Places
         return None
     if is_postgres(connection):  # SQLite has one writer; two of PostgreSQL's would both find the last place
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"{schema_of(connection)}.places"))))
-    return Places(limits, _running(connection))
+    return Places(limits, running(connection))
 
 
 def claim(
@@ -215,38 +213,8 @@ def claim_chosen_statement(count: int) -> HotStatement:
     return HotStatement(CLAIMING.where(jobs.c.id.in_(ids), IS_PENDING))
 
 
-# For those who show jobs and do not know the handlers
-
-PublishedLimit = tuple[int | None, str | None]
-"""`max_running` and the template of `running_key`."""
-
-
-def publish(connection: Connection, limits: Mapping[str, PublishedLimit]) -> None:
-    """Note the limits of handlers."""
-    for handler, (max_running, template) in sorted(
-        limits.items()
-    ):  # in one order: two workers wait, and lock in no circle
-        upsert(connection, job_handlers, {"handler": handler}, {"max_running": max_running, "running_key": template})
-
-
-def published(connection: Connection) -> dict[str, PublishedLimit]:
-    """Return the limits that the workers' handlers had, as far as a worker has begun with them."""
-    columns = (job_handlers.c.handler, job_handlers.c.max_running, job_handlers.c.running_key)
-    rows = connection.execute(select(*columns).where(job_handlers.c.max_running.is_not(None)))
-    return {handler: (max_running, template) for handler, max_running, template in rows}
-
-
-def state(connection: Connection, job: Job) -> LimitState | None:
-    """Return the places that a job shares; None: it is not limited, as far as somebody has noted that."""
-    max_running, template = published(connection).get(job.handler, (None, None))
-    if max_running is None or job.running_key is None:
-        return None
-    limit = RunningLimit(job.handler, max_running, template)
-    taken = max_running - Places({job.handler: limit}, _running(connection)).left(job.running_key)
-    return LimitState(group_text(job.running_key, template), max_running, taken)
-
-
-def _running(connection: Connection) -> dict[str, int]:
+def running(connection: Connection) -> dict[str, int]:
+    """Return how many jobs of each key run."""
     return dict(RUNNING.run(connection, {}).fetchall())
 
 

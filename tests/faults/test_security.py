@@ -120,6 +120,7 @@ NOT_CONSTANT = {
     ("store/sqlite/database.py", "self.config.synchronous"),  # one of three words
     ("store/copying.py", "sequence"),  # a name that the database itself has told
     ("store/postgres/database.py", "self.schema"),  # a plain name, checked where the URL is read
+    ("store/postgres/connections.py", "self._session"),  # made of constants
     ("store/postgres/listening.py", "self._channel"),  # made of that name
 }
 

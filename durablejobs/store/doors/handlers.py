@@ -7,7 +7,7 @@ from typing import Any
 
 from ...redaction import Redaction
 from ...running_limits import RunningLimit
-from .. import running_limits
+from .. import published_limits
 from ..access import Access
 from ..hot import run_on
 from ..redactions import publish, published
@@ -38,15 +38,15 @@ class Handlers(Door):
     def publish_limits(self, limits: Mapping[str, RunningLimit], handlers: Sequence[str]) -> None:
         """Note which of these handlers are limited, for those who show jobs; the others of them are not."""
         with self._read() as connection:
-            known = running_limits.published(connection)
-        wanted: dict[str, running_limits.PublishedLimit] = {
+            known = published_limits.published(connection)
+        wanted: dict[str, published_limits.PublishedLimit] = {
             name: (limit.max_running, limit.template) for name, limit in limits.items()
         }
         wanted |= {name: (None, None) for name in handlers if name in known and name not in wanted}
         news = {name: each for name, each in wanted.items() if known.get(name, (None, None)) != each}
         if news:
             with self._write() as connection:
-                running_limits.publish(connection, news)
+                published_limits.publish(connection, news)
 
     def redactions(self) -> dict[str, Redaction]:
         """Return what of which handlers' arguments is hidden."""

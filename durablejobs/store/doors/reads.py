@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from ...jobs import Job
 from ...records import JobError, JobFilter, LimitState, LogLine, QueueState, QueueStatistics
-from .. import queries, queue_rules, running_limits
+from .. import published_limits, queries, queue_rules
 from ..notes import log_of
 from .door import Door
 
@@ -42,7 +42,7 @@ class Reads(Door):
     def limit_state(self, job: Job) -> LimitState | None:
         """Return the places of `max_running` that a job shares with others."""
         with self._read() as connection:
-            return running_limits.state(connection, job)
+            return published_limits.state(connection, job)
 
     def statistics(self, minutes: float) -> list[QueueStatistics]:
         """Return counts and rates of each queue."""

