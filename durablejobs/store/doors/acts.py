@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy import Connection
 
@@ -14,8 +13,6 @@ from ...records import JobFilter
 from .. import acts, freezing, queries, queue_rules
 from .door import Door
 
-_LOOKED_FOR: Final = 100 * acts.BATCH
-"""Ids found at a look: where an index leads to the jobs, it is not in the order of ids, and read whole each time."""
 _ELIGIBLE = {"cancel": acts.CANCELLABLE, "retry": acts.RETRYABLE, "delete": acts.DELETABLE}
 
 
@@ -67,7 +64,7 @@ class Acts(Door):
     def _matching(self, act: str, wanted: JobFilter, after: int) -> list[int]:
         """Return the next ids; without the write lock, for it may be a long look."""
         with self._read() as connection:
-            return queries.ids_after(connection, wanted, _ELIGIBLE[act], after, _LOOKED_FOR)
+            return queries.ids_after(connection, wanted, _ELIGIBLE[act], after)
 
     def _on_batch(self, act: str, wanted: JobFilter, ids: list[int]) -> int:
         with self._write() as connection:

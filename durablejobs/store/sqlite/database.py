@@ -93,12 +93,12 @@ class SqliteDatabase:
                 self.location, f"needs SQLite 3.38 or newer, this Python has {sqlite3.sqlite_version}"
             )
         try:
-            is_directory, exists = self.path.is_dir(), self.path.exists()
+            is_directory, exists, is_file = self.path.is_dir(), self.path.exists(), self.path.is_file()
         except OSError as error:  # no right to enter a directory on the way, a name too long
             raise DatabaseUnusableError(self.location, f"cannot be opened: {error.strerror}") from None
         if is_directory:
             raise DatabaseUnusableError(self.location, "is a directory; name a file in it")
-        if exists and not self.path.is_file():  # SQLite would open it, and leave files beside it
+        if exists and not is_file:  # SQLite would open it, and leave files beside it
             raise DatabaseUnusableError(self.location, "is not a regular file; name one, or one that is not there yet")
         if not exists:
             if not create:
