@@ -18,10 +18,19 @@ _lock: Final = threading.RLock()
 _depths: Final[dict[int, int]] = {}
 """How many shields a thread has."""
 _held_back: Final[dict[int, Callable[[], None]]] = {}
+_interruptible: Final[set[int]] = set()
+"""Threads that somebody may interrupt now: all others need no shield, and pay for none."""
+
+allow = _interruptible.add
+"""From now on this thread may be interrupted."""
+forbid = _interruptible.discard
+"""Nobody will interrupt this thread any more."""
 
 
 def shield(thread: int) -> None:
     """Let nobody interrupt the calling thread, whose identifier this is; shields may be nested."""
+    if thread not in _interruptible:
+        return
     before = _depths.get(thread, 0)
     try:
         with _lock:
@@ -42,6 +51,8 @@ def _let_arrive() -> None:
 
 def unshield(thread: int) -> None:
     """Take one shield away, and let arrive what was held back, if it was the last one."""
+    if thread not in _depths:
+        return
     with _lock:
         depth = _depths.get(thread, 1) - 1
         if depth:
