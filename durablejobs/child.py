@@ -122,7 +122,7 @@ class Child:
             resources.take_down()
             return
         self._link.send("ready")
-        with kept_log(executor.log_keepers):
+        with kept_log(executor.keeps_logs):
             while (job := self._inbox.get()) is not None:
                 self._run(executor, job)
         resources.take_down()

@@ -144,7 +144,6 @@ class ChildRunner:
         self._bell, self._button = multiprocessing.Pipe(duplex=False)
         self._lock = threading.Lock()
         self._job: ClaimedJob | None = None
-        self._last: ClaimedJob | None = None
         self._is_cancelled = False
         self._is_stopped = False
 
@@ -176,11 +175,10 @@ class ChildRunner:
         finally:
             with self._lock:
                 self._job = None
-                self._last = job
 
-    def tidy_up(self) -> None:
-        """End the child if it has run as many jobs as it may; it takes down its resources then."""
-        if self._child is not None and self._last is not None and self._is_used_up(self._child, self._last):
+    def tidy_up(self, job: ClaimedJob) -> None:
+        """End the child if this was the last job that it may run; it takes down its resources then."""
+        if self._child is not None and self._is_used_up(self._child, job):
             self._end_child()
 
     def close(self) -> None:

@@ -178,7 +178,7 @@ class EventLoop(Ledger):
                     runner.run(self._is_over.wait())
                 except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these two of any task through
                     log.error("a task that an async handler has started raised %r; the event loop goes on", error)
-                except RuntimeError:  # somebody has stopped the loop, which is also how it ends when all is over
+                except RuntimeError:  # somebody has stopped the loop before all is over
                     if self._loop.is_closed():
                         raise
                     log.error("%s has stopped the event loop of all async jobs; it goes on", self._stopper)

@@ -151,9 +151,9 @@ class Executor:
         return self._registry.of_mode(mode)
 
     @property
-    def log_keepers(self) -> frozenset[str]:
-        """The names of the handlers whose logs are kept."""
-        return self._registry.log_keepers
+    def keeps_logs(self) -> bool:
+        """Whether there are handlers whose logs are kept."""
+        return self._registry.keeps_logs
 
     def wants_fresh_child(self, job: ClaimedJob) -> bool:
         """Whether this job is to have a child process for itself."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from .jobs import ClaimedJob
 from .outcomes import JobCancelled, JobTimeout
-from .shielding import allow, forbid, forget, send
+from .shielding import begin_to_interrupt, end_to_interrupt, forget, send
 
 Interruption = type[JobTimeout] | type[JobCancelled]
 
@@ -60,12 +60,12 @@ class Guard:
     def _begin(self, job: ClaimedJob) -> None:
         with self._lock:
             self._job, self._thread, self._is_interrupted = job, threading.get_ident(), False
-            allow(self._thread)
+            begin_to_interrupt(self._thread)
 
     def _end(self) -> None:
         with self._lock:
             self._job = None
-            forbid(self._thread)
+            end_to_interrupt(self._thread)
             if self._is_interrupted:
                 forget(self._thread)
                 self._take_back()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .current import log_keeping_job
@@ -68,9 +68,9 @@ _KEEPING = _Keeping()
 
 
 @contextmanager
-def kept_log(handlers: Set[str]) -> Iterator[None]:
-    """Keep the logs of the runs that ask for it meanwhile; none does, if there are no such handlers."""
-    if not handlers:
+def kept_log(is_wanted: bool) -> Iterator[None]:
+    """Keep the logs of the runs that ask for it meanwhile, if there are handlers whose runs do."""
+    if not is_wanted:
         yield
         return
     _KEEPING.begin()

@@ -36,7 +36,7 @@ class Rescuer:
         lease: float,
         max_crashes: int,
         clock: Clock,
-        steady_since: Callable[[], float] = lambda: -math.inf,
+        steady_since: Callable[[], float],
     ) -> None:
         """`steady_since` says since when that is so, by the monotonic clock."""
         self._store = store

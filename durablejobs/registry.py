@@ -200,9 +200,9 @@ class Registry:
         return {name: each.running_limit for name, each in self._handlers.items() if each.running_limit is not None}
 
     @property
-    def log_keepers(self) -> frozenset[str]:
-        """The names of the handlers whose logs are kept."""
-        return frozenset(name for name, definition in self._handlers.items() if definition.options.keep_log)
+    def keeps_logs(self) -> bool:
+        """Whether there are handlers whose logs are kept."""
+        return any(definition.options.keep_log for definition in self._handlers.values())
 
     def __len__(self) -> int:
         return len(self._handlers)

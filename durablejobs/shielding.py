@@ -4,7 +4,7 @@ A timeout raises an exception between any two steps of a thread. In the midst of
 the lock taken for ever. So our own code that a handler calls is shielded from before it takes something until after it
 has given it back, and an interruption that comes meanwhile is held back: it arrives when the last shield is gone.
 
-What was sent before the shield arrives before it protects: `shield` takes a step at which that happens.
+What was sent before the shield arrives before it protects: raising it takes a step at which that happens.
 """
 
 from __future__ import annotations
@@ -21,16 +21,41 @@ _held_back: Final[dict[int, Callable[[], None]]] = {}
 _interruptible: Final[set[int]] = set()
 """Threads that somebody may interrupt now: all others need no shield, and pay for none."""
 
-allow = _interruptible.add
-"""From now on this thread may be interrupted."""
-forbid = _interruptible.discard
+begin_to_interrupt = _interruptible.add
+"""From now on somebody may interrupt this thread."""
+end_to_interrupt = _interruptible.discard
 """Nobody will interrupt this thread any more."""
 
 
-def shield(thread: int) -> None:
-    """Let nobody interrupt the calling thread, whose identifier this is; shields may be nested."""
-    if thread not in _interruptible:
-        return
+class Shield:
+    """Keeps the thread that raises it from being interrupted until it is lowered; a context manager that does both."""
+
+    __slots__ = ("_thread",)
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+
+    def up(self) -> None:
+        """Raise it, in the thread that it is for; there may be others above and beneath."""
+        thread = threading.get_ident()
+        if thread in _interruptible:
+            _shield(thread)
+            self._thread = thread
+
+    def down(self) -> None:
+        """Lower it, if it is up."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            _unshield(thread)
+
+    def __enter__(self) -> None:
+        self.up()
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+
+def _shield(thread: int) -> None:
     before = _depths.get(thread, 0)
     try:
         with _lock:
@@ -49,16 +74,14 @@ def _let_arrive() -> None:
     """Nothing: with each call the interpreter looks for exceptions that others have sent."""
 
 
-def unshield(thread: int) -> None:
+def _unshield(thread: int) -> None:
     """Take one shield away, and let arrive what was held back, if it was the last one."""
-    if thread not in _depths:
-        return
     with _lock:
-        depth = _depths.get(thread, 1) - 1
+        depth = _depths[thread] - 1
         if depth:
             _depths[thread] = depth
             return
-        _depths.pop(thread, None)
+        del _depths[thread]  # first: a signal that comes now raises by itself
         deliver = _held_back.pop(thread, None)
     if deliver is not None:
         deliver()
@@ -84,16 +107,3 @@ def forget(thread: int) -> None:
     """Drop what is held back from a thread."""
     with _lock:
         _held_back.pop(thread, None)
-
-
-class Shield:
-    """A context manager: the thread that enters it is not interrupted in it."""
-
-    __slots__ = ("_thread",)
-
-    def __enter__(self) -> None:
-        self._thread = threading.get_ident()
-        shield(self._thread)
-
-    def __exit__(self, *_: object) -> None:
-        unshield(self._thread)

@@ -30,8 +30,8 @@ class Runner(Protocol):
         """Run a job to its end; None: it could not be begun."""
         ...
 
-    def tidy_up(self) -> None:
-        """Do after a run, whose ending has been left, what may take its time."""
+    def tidy_up(self, job: ClaimedJob) -> None:
+        """Do after the run of this job, whose ending has been left, what may take its time."""
         ...
 
     def cancel(self, job_id: int) -> None:
@@ -153,7 +153,7 @@ class ThreadSlots(Ledger):
             self._wake()
             if outcome is None:
                 break
-            self._runners[slot].tidy_up()
+            self._runners[slot].tidy_up(job)
         self._runners[slot].close()
 
     def _outcome(self, run: Callable[[ClaimedJob], Outcome | None], job: ClaimedJob) -> Outcome | None:

@@ -35,7 +35,7 @@ class ThreadRunner:
         finally:
             self._watchdog.release(job)
 
-    def tidy_up(self) -> None:
+    def tidy_up(self, job: ClaimedJob) -> None:
         """Nothing: a thread serves as many runs as come."""
 
     def cancel(self, job_id: int) -> None:

@@ -117,7 +117,7 @@ class Worker:
             self._executor.resources_of(Mode.PROCESS)  # children set them up: only whether they are there
             self._resources.set_up(self._executor.resources_of(Mode.THREAD, Mode.ASYNC))
             stops = stop_on_signals(self.drain if is_supervised else self.stop)
-            with stops, kept_log(self._executor.log_keepers):
+            with stops, kept_log(self._executor.keeps_logs):
                 while not self._is_done():
                     self._persist(self._turns.take)
                     self._maintain()

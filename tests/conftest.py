@@ -7,6 +7,7 @@ through the fixtures `database`, `store`, `jobs` and `timed_jobs`. A test in it 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sqlite3
@@ -52,6 +53,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("DURABLEJOBS_"):
             monkeypatch.delenv(name)
+
+
+def always_steady() -> float:
+    """Say of an observer's heart that it has always beaten in time."""
+    return -math.inf
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -255,19 +254,3 @@ async def test_a_persons_word_about_queues(jobs: DurableJobs, mail: Any) -> None
     assert (state.is_paused, state.reason, state.max_running, state.pending) == (True, "inventory", 3, 1)
     assert await jobs.aresume("letters")
     assert not await jobs.aresume("letters")
-
-
-def test_no_async_job_sees_the_context_variables_of_another(jobs: DurableJobs) -> None:
-    """Whose end begins the next one: a tenant set in one would be the other's."""
-    tenant: ContextVar[int | None] = ContextVar("tenant", default=None)
-    seen: list[int | None] = []
-
-    @jobs.handler
-    async def report(number: int) -> None:
-        seen.append(tenant.get())
-        tenant.set(number)
-        await asyncio.sleep(0)
-
-    jobs.enqueue_many("report", [(number,) for number in range(200)])
-    jobs.work(burst=True, async_concurrency=3)
-    assert seen == [None] * 200

@@ -25,7 +25,7 @@ from durablejobs.store.rescues import Rescued
 from durablejobs.store.workers import Registration
 
 from .clocks import START, ManualClock
-from .conftest import Claim, Enqueue, Register, Settle, new_job
+from .conftest import Claim, Enqueue, Register, Settle, always_steady, new_job
 
 # Retention
 
@@ -119,7 +119,7 @@ def other(store: Store, enqueue: Enqueue, database_path: Path) -> Iterator[subpr
 def test_a_living_worker_is_left_alone_and_a_killed_one_is_rescued_at_once(
     store: Store, clock: ManualClock, other: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     assert rescuer.run() == []
     other.kill()
     other.wait()
@@ -136,7 +136,7 @@ def test_a_living_worker_is_left_alone_and_a_killed_one_is_rescued_at_once(
 
 def test_a_rescuer_never_takes_itself_for_dead(store: Store, clock: ManualClock, register: Register) -> None:
     own = register(seat=None)
-    rescuer = Rescuer(store, worker_id=own, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=own, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     rescuer.run()
     clock.advance(3600)
     assert rescuer.run() == []
@@ -162,7 +162,7 @@ def hung(store: Store, enqueue: Enqueue, claim: Claim) -> int:
 
 
 def test_a_worker_without_a_sign_of_life_for_a_lease_is_hung(store: Store, clock: ManualClock, hung: int) -> None:
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     assert rescuer.run() == []
     clock.advance(30)
     assert rescuer.run() == []
@@ -177,7 +177,7 @@ def test_a_worker_without_a_sign_of_life_for_a_lease_is_hung(store: Store, clock
 def test_a_hung_worker_is_rescued_once_and_again_only_after_it_has_beaten_again(
     store: Store, clock: ManualClock, hung: int, claim: Claim
 ) -> None:
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     rescuer.run()
     clock.advance(31)
     assert len(rescuer.run()) == 1
@@ -192,7 +192,7 @@ def test_a_hung_worker_is_rescued_once_and_again_only_after_it_has_beaten_again(
 
 
 def test_a_beating_worker_is_never_hung(store: Store, clock: ManualClock, hung: int) -> None:
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     for _ in range(20):
         assert rescuer.run() == []
         clock.advance(20)
@@ -204,7 +204,7 @@ def test_a_jump_of_the_wall_clock_makes_nobody_look_dead(
     store: Store, clock: ManualClock, hung: int, jump: timedelta
 ) -> None:
     """Nor does it make a hung one look alive."""
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     rescuer.run()
     clock.set(clock.now() + jump)
     assert rescuer.run() == []
@@ -218,7 +218,7 @@ def test_a_worker_whose_row_was_written_by_a_clock_far_ahead_is_judged_by_ours(
     clock.set(START + timedelta(days=400))
     store.workers.heartbeat(hung, lease=30)
     clock.set(START)
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     assert rescuer.run() == []
     clock.advance(31)
     assert len(rescuer.run()) == 1
@@ -278,7 +278,7 @@ def test_nobody_is_found_hung_while_the_observer_cannot_write(
 def test_who_beats_while_the_rescuer_waits_for_the_write_lock_is_left_alone(
     store: Store, clock: ManualClock, hung: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     rescuer.run()
     clock.advance(31)
     rescue = Upkeep.rescue_worker
@@ -300,7 +300,7 @@ def test_who_beats_while_the_rescuer_waits_for_the_write_lock_is_left_alone(
 def test_running_jobs_of_nobody_are_found_too(store: Store, enqueue: Enqueue, claim: Claim, clock: ManualClock) -> None:
     enqueue()
     claim(worker=77, lease=30)
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     assert rescuer.run() == []
     clock.advance(31)
     assert [each.job_id for each in rescuer.run()] == [1]

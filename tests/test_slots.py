@@ -38,7 +38,7 @@ class Handlers:
         self.cannot_begin = False
         self.cancelled: list[int] = []
         self.closed = 0
-        self.tidied = 0
+        self.tidied: list[int] = []
         self.accident: BaseException | None = None
 
     def run(self, job: ClaimedJob) -> Outcome | None:
@@ -51,8 +51,8 @@ class Handlers:
             self._may_end.get(timeout=PATIENCE)
         return Succeeded(str(job.id))
 
-    def tidy_up(self) -> None:
-        self.tidied += 1
+    def tidy_up(self, job: ClaimedJob) -> None:
+        self.tidied += [job.id]
 
     def cancel(self, job_id: int) -> None:
         self.cancelled.append(job_id)
@@ -343,7 +343,7 @@ def test_what_takes_its_time_after_a_run_keeps_nobody_from_its_ending(
 ) -> None:
     is_tidying, may_end = threading.Event(), threading.Event()
 
-    def tidy_up() -> None:
+    def tidy_up(_job: ClaimedJob) -> None:
         is_tidying.set()
         may_end.wait(PATIENCE)
 

@@ -14,7 +14,9 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func,
 from sqlalchemy.orm import Session
 
 from durablejobs import DurableJobs, Job, Retry, Snooze, TransactionError, current_job
+from durablejobs.interrupts import Guard
 from durablejobs.store import effects
+from durablejobs.store.transaction import Transaction
 
 from .conftest import Sql, sql_on_postgres, sql_on_sqlite
 
@@ -569,3 +571,43 @@ def test_a_transaction_that_keeps_others_waiting_for_long_is_named_in_the_log(
 
     run(handler)
     assert "has kept its transaction open for 0.0 s, and others waiting for what it locks" in caplog.text
+
+
+def test_a_timeout_while_it_is_rolled_back_waits_until_it_is(
+    run: Run, jobs: DurableJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the locks would be kept, or the next transaction find this one open."""
+    is_rolling_back, is_interrupted = threading.Event(), threading.Event()
+    roll_back, interrupt = Transaction.roll_back, Guard.interrupt
+
+    def roll_back_slowly(transaction: Transaction) -> None:
+        is_rolling_back.set()
+        assert is_interrupted.wait(30)
+        for _ in range(100):
+            pass
+        roll_back(transaction)
+
+    def interrupt_then(guard: Guard, *args: Any) -> bool:
+        assert is_rolling_back.wait(30)
+        found = interrupt(guard, *args)
+        is_interrupted.set()
+        return found
+
+    def handler() -> None:
+        with current_job().transaction() as connection:
+            effect(connection)
+            raise ValueError("undone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Transaction, "roll_back", roll_back_slowly)
+        patched.setattr(Guard, "interrupt", interrupt_then)
+        job = jobs.handler("late", max_attempts=1, timeout=0.01)(handler).enqueue()
+        jobs.work(burst=True, concurrency=1)
+    assert "timeout" in str(job.refresh().error)
+    assert run(effect_alone).status == "succeeded"
+    assert run.effects == ["done"]
+
+
+def effect_alone() -> None:
+    with current_job().transaction() as connection:
+        effect(connection)

@@ -123,7 +123,7 @@ def _perform(act: str, selection: Selection, statuses: tuple[Status, ...], datab
             return _act_on_ids(store, act, selection.ids, selection.dry_run)
         from ..records import JobFilter
 
-        wanted = JobFilter(tuple(dict.fromkeys(statuses)), selection.handler, selection.queue)
+        wanted = JobFilter(statuses, selection.handler, selection.queue)
         return _act_on_filter(store, act, wanted, selection)
 
 

@@ -94,7 +94,7 @@ def list_jobs(
     """
     from ..records import JobFilter
 
-    wanted = JobFilter(tuple(dict.fromkeys(statuses)), handler, queue)
+    wanted = JobFilter(statuses, handler, queue)
     with opened_reader(database) as reader:
         if watched:
             return watch(reader, lambda: reader.list_jobs(wanted, limit, before), _draw_list, as_json)

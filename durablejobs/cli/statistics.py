@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..config import checked_number
 from ..statuses import Status
 from .commands import Command
 from .opening import opened_reader
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 @json_option
 def stats(minutes: float, database: str | None, as_json: bool) -> None:
     """Count the jobs of each queue by status, with the longest wait and the endings per minute."""
-    checked_number(minutes, "minutes", 0.1, 100_000)
     with opened_reader(database) as reader:
         queues = reader.statistics(minutes)
     if as_json:

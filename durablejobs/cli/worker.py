@@ -119,7 +119,7 @@ def _work(
     watch: CodeWatch | None = None,
 ) -> int:
     """Run one worker to its end; a watch ends it when the code has changed."""
-    with opened_worker_app(app, database) as jobs, _logging(verbose, quiet, bool(jobs.registry.log_keepers)):
+    with opened_worker_app(app, database) as jobs, _logging(verbose, quiet, jobs.registry.keeps_logs):
         _check_handlers(jobs)
         open_and_say(jobs)
         if verbose:

@@ -33,3 +33,11 @@ def store_as_they_come(rows: Iterable[Row], store: Callable[[list[Row]], int]) -
                 stored += under_way.popleft().result()
             chunk = list(islice(remaining, CHUNK))
         return stored + sum(future.result() for future in under_way)
+
+
+def store_in_this_thread(rows: Iterable[Row], store: Callable[[list[Row]], int]) -> int:
+    """Do the same on a connection of the user's own, which another thread may not use."""
+    remaining, stored = iter(rows), 0
+    while chunk := list(islice(remaining, CHUNK)):
+        stored += store(chunk)
+    return stored

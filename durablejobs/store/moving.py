@@ -44,16 +44,18 @@ class QueueMove:
         """
         away, here = _latest_move(self._source), _latest_move(self._target)
         is_under_way = _is_of(away, "to", self._target)
-        has_arrived = _is_of(here, "from", self._source) and here is not None and here.finished_at is not None
-        if is_under_way and has_arrived:
-            self._close_source()  # it may have been interrupted between the two ends
-            return False
+        arriving = here if _is_of(here, "from", self._source) else None
+        if arriving is not None and arriving.finished_at is not None:
+            if is_under_way:
+                self._close_source()  # it may have been interrupted between the two ends
+                return False
+            arriving = None  # that was an earlier move: the source has been opened again since
         if not is_under_way:
             if away is not None and freezing.is_frozen(away):
                 raise MoveError(self._source.location, freezing.explanation(away))
             if not drain:
                 self._refuse_living_workers()
-        if has_arrived or not _is_of(here, "from", self._source):
+        if arriving is None:
             self._freeze_target(here)
         if not is_under_way:
             self._freeze(self._source, "to", self._target)

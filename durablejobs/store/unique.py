@@ -13,6 +13,7 @@ from sqlalchemy.dialects import sqlite
 
 from ..errors import DuplicateJobError
 from ..jobs import NewJob, UniqueRule
+from .counters import LARGEST
 from .hot import HotStatement, Run, Statement
 from .moments import Moment
 from .tables import KEY_IS_HELD, jobs
@@ -62,7 +63,10 @@ _goes_too_far = and_(
 # At least the attempt that comes: the holder may have spent more than who replaces it would have given it.
 _spent = jobs.c.attempt - jobs.c.crashes
 _most_attempts = bindparam("max_attempts", type_=Integer)
-_max_attempts = case((_spent >= _most_attempts, _spent + literal_column("1")), else_=_most_attempts)
+_LARGEST: Final = literal_column(str(LARGEST["max_attempts"]), Integer)
+_max_attempts = case(
+    (_spent < _most_attempts, _most_attempts), (_spent < _LARGEST, _spent + literal_column("1")), else_=_LARGEST
+)
 _run_at = case((_goes_too_far, jobs.c.debounce_until), else_=bindparam("run_at", type_=Moment))
 REPLACE: Final = HotStatement(
     update(jobs)

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -36,7 +35,7 @@ from sqlalchemy.dialects.postgresql import insert
 from ...errors import ConfigurationError
 from ...jobs import NewJob
 from ..arrays import array_text
-from ..bulk import CHUNK, store_as_they_come
+from ..bulk import store_as_they_come, store_in_this_thread
 from ..hot import DriverCursor, HotStatement, Run, run_on
 from ..inserts import users_connection
 from ..tables import KEY_IS_HELD, jobs
@@ -147,10 +146,7 @@ def _insert_chunk(run: Run, chunk: list[NewJob]) -> int:
 
 def insert_jobs_in(given: Any, new_jobs: Iterable[NewJob], schema: str) -> int:
     """Insert many jobs on a connection of the user's own; it is not used by another thread meanwhile."""
-    run, stored, remaining = run_for_user(given, schema), 0, iter(new_jobs)
-    while chunk := list(islice(remaining, CHUNK)):
-        stored += _insert_chunk(run, chunk)
-    return stored
+    return store_in_this_thread(new_jobs, partial(_insert_chunk, run_for_user(given, schema)))
 
 
 def _as_arrays(new_jobs: Sequence[NewJob]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -12,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from ...errors import CommitUnknownError, DatabaseUnreachableError, DatabaseUnusableError
-from ...shielding import shield, unshield
+from ...shielding import Shield
 from ..hot import driver_of
 from ..transaction import Transaction
 from .connecting import DriverConnection
@@ -111,31 +110,24 @@ _AS_LONG_AS_IT_LIKES: Final = (
 class WriteTransaction(Transaction):
     """See `PostgresDatabase.write`. No timeout interrupts who is in: the connection would be lost to the pool."""
 
-    __slots__ = ("_begin", "_busy_timeout", "_location", "_shielded")
+    __slots__ = ("_begin", "_busy_timeout", "_location", "_shield")
 
     def __init__(self, begin: Callable[[], Connection], location: str, busy_timeout: float) -> None:
         self._begin = begin
         self._location = location
         self._busy_timeout = busy_timeout
-        self._shielded: int | None = None
+        self._shield = Shield()
 
     def __enter__(self) -> Connection:
-        me = threading.get_ident()
-        shield(me)
-        self._shielded = me
+        self._shield.up()
         try:
             self._connection = self._begin()
         except BaseException as error:
-            self._unshield()
+            self._shield.down()
             self._raise_translated(error)
             raise
         self._driver = driver_of(self._connection)
         return self._connection
-
-    def _unshield(self) -> None:
-        shielded, self._shielded = self._shielded, None
-        if shielded is not None:
-            unshield(shielded)
 
     def _commit(self) -> None:
         if self._driver.info.transaction_status is TransactionStatus.INERROR:
@@ -168,7 +160,7 @@ class WriteTransaction(Transaction):
                 self._connection.invalidate()
             self._connection.close()
         finally:
-            self._unshield()
+            self._shield.down()
 
     def _raise_translated(self, error: BaseException) -> None:
         translated = translate(error, self._location, self._busy_timeout)
@@ -204,7 +196,7 @@ class LentTransaction(WriteTransaction):
             self.roll_back()
             self._raise_translated(error)
             raise
-        self._unshield()  # the handler may be interrupted in it: then it is rolled back
+        self._shield.down()  # the handler may be interrupted in it: then it is rolled back
         return connection
 
     def _release(self) -> None:

@@ -6,13 +6,13 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, null, select, text, update
 
 from ...jobs import NewJob
-from ..bulk import CHUNK, store_as_they_come
+from ..bulk import CHUNK, store_as_they_come, store_in_this_thread
 from ..hot import HotStatement, driver_of, in_sizes
 from ..tables import KEY_IS_HELD, jobs
 from .inserts import INSERT_UNLESS_DUPLICATE, Execute, execute_for_user, for_rows
@@ -42,10 +42,7 @@ def insert_jobs(connection: Connection, new_jobs: Iterable[NewJob]) -> int:
 
 def insert_jobs_in(given: Any, new_jobs: Iterable[NewJob]) -> int:
     """Insert jobs on a connection of the user's own; return how many rows were stored."""
-    execute, stored, remaining = execute_for_user(given), 0, iter(new_jobs)
-    while chunk := list(islice(remaining, CHUNK)):
-        stored += _insert_jobs(execute, chunk)
-    return stored
+    return store_in_this_thread(new_jobs, partial(_insert_jobs, execute_for_user(given)))
 
 
 def insert_alike(connection: Connection, template: NewJob, arguments: Iterable[tuple[str, str]]) -> int:

@@ -20,7 +20,7 @@ from typing import Final
 
 from ...current import running_job
 from ...errors import TransactionError
-from ...shielding import Shield, shield, unshield
+from ...shielding import Shield
 from ..presence import LockFile
 
 OUTER: Final = 1 << 40
@@ -51,21 +51,20 @@ class Gate:
         self._inside: int | None = None
         self._came_in = 0.0
         self._stayed = 0.0
-        self._shielded: int | None = None
-        """Who is in and has a shield for it."""
+        self._shield = Shield()
+        """Of who is in."""
 
     def enter(self, timeout: float) -> bool:
         """Go in, after at most `timeout` seconds; return whether it worked. No timeout interrupts who is in."""
-        me = threading.get_ident()
-        shield(me)
-        entered = False
+        shield, entered = Shield(), False
+        shield.up()
         try:
             entered = self._enter(timeout)
             if entered:
-                self._shielded = me
+                self._shield = shield
         finally:
             if not entered:
-                unshield(me)
+                shield.down()
         return entered
 
     def _enter(self, timeout: float) -> bool:
@@ -107,14 +106,13 @@ class Gate:
         """Let the next one in."""
         self._inside = None
         self._stayed = time.monotonic() - self._came_in
-        shielded, self._shielded = self._shielded, None
+        shield = self._shield
         try:
             if self._file is not None:
                 self._file.unlock(INNER)
         finally:
             self._threads.release()
-            if shielded is not None:
-                unshield(shielded)
+            shield.down()
 
     def close(self) -> None:
         """Give the lock file back; not while somebody is inside: he uses the database, whoever closes it."""
@@ -127,9 +125,7 @@ class Gate:
 
     def unshield(self) -> None:
         """Let the one who is in be interrupted: a handler whose transaction this is."""
-        shielded, self._shielded = self._shielded, None
-        if shielded is not None:
-            unshield(shielded)
+        self._shield.down()
 
     def _pass_turnstile(self, file: LockFile, timeout: float) -> bool:
         if file.try_lock(OUTER, 2):  # nobody there: both in one system call

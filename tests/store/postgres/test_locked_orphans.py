@@ -16,7 +16,7 @@ from durablejobs.store import Store
 
 from ... import postgres
 from ...clocks import ManualClock
-from ...conftest import Claim, Enqueue, Register, Sql
+from ...conftest import Claim, Enqueue, Register, Sql, always_steady
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def its_session(database: str) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def rescuer(store: Store, clock: ManualClock, worker: int) -> Rescuer:
     """One that has found the worker hung."""
-    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock)
+    rescuer = Rescuer(store, worker_id=99, lease=30, max_crashes=5, clock=clock, steady_since=always_steady)
     rescuer.run()
     clock.advance(31)
     return rescuer
