@@ -99,14 +99,14 @@ class Executor:
 
         A process that the handler has forked, and that comes back from it, ends here.
         """
-        process = os.getpid()
+        generation = _generation
         prepared: Run | Outcome | None = None
         try:
             prepared = self._prepare(job)
             if not isinstance(prepared, Run):
                 return prepared
             outcome = self._call(prepared, call)
-            _end_if_forked(process, job)
+            _end_if_forked(generation, job)
             transaction = prepared.current.end()
             return outcome if transaction is None else finished(self._settled(prepared, transaction, outcome))
         except BaseException as error:  # noqa: BLE001 - a handler's own signal class that raises when it is read
@@ -114,14 +114,14 @@ class Executor:
 
     async def run_async(self, job: ClaimedJob, call: AsyncCall) -> Outcome:
         """The same for a handler that is awaited."""
-        process = os.getpid()
+        generation = _generation
         prepared: Run | Outcome | None = None
         try:
             prepared = self._prepare(job)
             if not isinstance(prepared, Run):
                 return prepared
             outcome = await self._await(prepared, call)
-            _end_if_forked(process, job)
+            _end_if_forked(generation, job)
             transaction = prepared.current.end()
             return outcome if transaction is None else await self._settled(prepared, transaction, outcome)
         except BaseException as error:  # noqa: BLE001 - as above
@@ -351,9 +351,22 @@ def _is_from_timeout(error: BaseException | None) -> bool:
     return False
 
 
-def _end_if_forked(process: int, job: ClaimedJob) -> None:
+_generation = 0
+"""How many forks lie between this process and the first; to count them costs no system call at each run."""
+
+
+def _note_fork() -> None:
+    global _generation
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def _end_if_forked(generation: int, job: ClaimedJob) -> None:
     """End a process that the handler has forked: it would settle the run, and then run what is its parent's to run."""
-    if os.getpid() == process:
+    if generation == _generation:
         return
     log.error(
         "job %d (%s): a process that its handler has forked came back from the handler, and is ended; "
